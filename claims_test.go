@@ -1,0 +1,139 @@
+package bearer_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+	"time"
+
+	"example.com/bearer"
+	"example.com/bearer/bearertest"
+)
+
+func TestClaims(t *testing.T) {
+	iss, auth := newAuth(t)
+	c, err := auth.Verify(t.Context(), iss.Sign("", `{
+		"iss": "https://login.example.com/", "sub": "a\u006cice", "aud": ["x", "https://api.example.com"],
+		"exp": 4000000000, "iat": 1700000000.5, "nbf": 1.7e9, "jti": "id", "client_id": "app", "scope": "a b"
+	}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Issuer != iss.URL || c.Subject != "alice" || c.ClientID != "app" || c.ID != "id" || c.Scope != "a b" {
+		t.Errorf("got %+v", c)
+	}
+	if want := []string{"x", audience}; !slices.Equal(c.Audience, want) {
+		t.Errorf("Audience = %q, want %q", c.Audience, want)
+	}
+	for name, times := range map[string][2]time.Time{
+		"ExpiresAt": {c.ExpiresAt, time.Unix(4000000000, 0)},
+		"IssuedAt":  {c.IssuedAt, time.Unix(1700000000, 5e8)},
+		"NotBefore": {c.NotBefore, time.Unix(1700000000, 0)},
+	} {
+		if !times[0].Equal(times[1]) {
+			t.Errorf("%s = %v, want %v", name, times[0], times[1])
+		}
+	}
+
+	c, err = auth.Verify(t.Context(), iss.Sign("", payload(iss, "")))
+	if err != nil || c.Subject != "" || c.ID != "" || c.ClientID != "" || !c.IssuedAt.IsZero() || !c.NotBefore.IsZero() || c.Scope != "" {
+		t.Errorf("without optional claims: got %+v, %v, want zero values", c, err)
+	}
+}
+
+func TestClientID(t *testing.T) {
+	iss, auth := newAuth(t)
+	for members, want := range map[string]string{
+		``:                             "",
+		`,"client_id":"a"`:             "a",
+		`,"azp":"b"`:                   "b",
+		`,"cid":"c"`:                   "c",
+		`,"appid":"d"`:                 "d",
+		`,"azp":"b","client_id":"a"`:   "a",
+		`,"appid":"d","azp":"b"`:       "b",
+		`,"client_id":1,"cid":"c"`:     "c",
+		`,"Client_id":"x","appid":"d"`: "d",
+	} {
+		c, err := auth.Verify(t.Context(), iss.Sign("", payload(iss, members)))
+		if err != nil || c.ClientID != want {
+			t.Errorf("%s: got %+v, %v, want ClientID %q", members, c, err, want)
+		}
+	}
+}
+
+func TestDecode(t *testing.T) {
+	iss, auth := newAuth(t)
+	c, err := auth.Verify(t.Context(), iss.Sign("", payload(iss, `,"tenant":"acme","n":9007199254740993,"ISS":"evil","iſs":"evil","Aud":["evil"],"Scope":"admin","nested":{"iss":"x"}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var own struct {
+		Issuer string          `json:"iss"`
+		Aud    string          `json:"aud"`
+		Scope  string          `json:"scope"`
+		Tenant string          `json:"tenant"`
+		N      int64           `json:"n"`
+		Nested json.RawMessage `json:"nested"`
+	}
+	if err := c.Decode(&own); err != nil {
+		t.Fatal(err)
+	}
+	if own.Issuer != iss.URL || own.Aud != audience || own.Scope != "" || own.Tenant != "acme" || own.N != 9007199254740993 || string(own.Nested) != `{"iss":"x"}` {
+		t.Errorf("got %+v", own)
+	}
+
+	c, err = auth.Verify(t.Context(), iss.Token(audience, bearertest.Claims{"tenant": "acme"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]any
+	if err := c.Decode(&all); err != nil || all["tenant"] != "acme" || all["client_id"] != "client" {
+		t.Errorf("Decode into a map = %v, %v", all, err)
+	}
+	var wrong struct {
+		Tenant int `json:"tenant"`
+	}
+	if err := c.Decode(&wrong); err == nil {
+		t.Error("Decode of a string into an int succeeds")
+	}
+	if err := new(bearer.Claims).Decode(&all); err == nil {
+		t.Error("Decode of claims without a payload succeeds")
+	}
+}
+
+func TestContext(t *testing.T) {
+	if c, found := bearer.FromContext(context.Background()); found || c != nil {
+		t.Errorf("FromContext of an empty context = %v, %v", c, found)
+	}
+	type key struct{}
+	claims := &bearer.Claims{Subject: "alice"}
+	ctx := bearer.NewContext(context.WithValue(context.Background(), key{}, "kept"), claims)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if c, found := bearer.FromContext(ctx); !found || c != claims {
+		t.Errorf("FromContext = %v, %v, want what NewContext was given", c, found)
+	}
+	if ctx.Value(key{}) != "kept" {
+		t.Error("other values are lost")
+	}
+	other := &bearer.Claims{}
+	if c, _ := bearer.FromContext(bearer.NewContext(ctx, other)); c != other {
+		t.Error("the inner claims do not count")
+	}
+}
+
+// The request's context still ends as it did.
+func TestContextIsDerived(t *testing.T) {
+	iss, auth := newAuth(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	h := auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-r.Context().Done()
+	}))
+	r := httptest.NewRequest("GET", "/", nil).WithContext(ctx)
+	r.Header.Set("Authorization", "Bearer "+iss.Token(audience, nil))
+	h.ServeHTTP(httptest.NewRecorder(), r)
+}

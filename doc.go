@@ -1,0 +1,63 @@
+// Package bearer protects [net/http] handlers with OAuth 2.0 bearer tokens in
+// the form of signed JWTs, as specified in RFC 6750 and RFC 9068.
+//
+// Build one [Middleware] per API with [New], wrap the whole API with
+// [Middleware.Handler], and guard the routes that need more than a valid token
+// with [Middleware.RequireScope]:
+//
+//	auth, err := bearer.New(bearer.Config{
+//		Issuer:   "https://login.example.com/",
+//		Audience: []string{"https://api.example.com"},
+//	})
+//	...
+//	api := http.NewServeMux()
+//	api.Handle("GET /api/messages", auth.RequireScope("read:messages")(messages))
+//
+//	root := http.NewServeMux()
+//	root.Handle("GET /api/ping", ping)        // public
+//	root.Handle("/api/", auth.Handler(api))   // everything else below /api/
+//
+// There is no list of paths to exempt. A route is public when it is registered
+// outside of the handler that Middleware wraps, and the precedence rules of
+// [http.ServeMux] decide which of the two a request reaches. So a route that
+// somebody adds below /api/ is closed until it is opened.
+//
+// Most programs need New, Handler, RequireScope and [FromContext], and package
+// bearertest for their tests. The other functions are for other protocols and
+// other ways to reply.
+//
+// # Responses
+//
+// A request without a bearer token gets status 401 and a challenge without an
+// error code; a malformed Authorization header 400 with "invalid_request"; a
+// token that does not verify 401 with "invalid_token"; one that lacks a scope
+// 403 with "insufficient_scope" and the scopes needed. When the issuer's keys
+// cannot be had the answer is 503 with Retry-After, because the token is then
+// neither good nor bad. Every refusal has Cache-Control: no-store and a small
+// JSON object as its body.
+//
+// The client is told in fixed phrases. Why exactly a token was refused is in
+// [Error.Err] and, at debug level, in the log: a stable reason, what was
+// expected and what came, and a hint for the usual mistakes.
+//
+// CORS middleware goes outside of Handler, since a preflight request carries no
+// token and would be refused.
+//
+// # Tokens
+//
+// A token is accepted if it is a JWT in the one canonical encoding, signed with
+// an asymmetric algorithm by a key that the issuer publishes for it, with the
+// exact issuer, one of the audiences, and an expiry in the future. Header and
+// claims are read strictly: no member twice, names matched by letter case, no
+// "crit", no other "typ" than JWT and at+jwt. A token that is bound to a key
+// ("cnf") is refused, since nothing here asks for proof of that key.
+//
+// # Keys
+//
+// Keys are fetched when first needed, never by New, so an API starts while its
+// issuer is down. They are refreshed in the background while requests go on,
+// and found again after a rotation by the first token with the new key. If the
+// issuer cannot be reached, the keys at hand serve for a day. A stranger who
+// makes up key ids causes a handful of fetches at most, and costs nobody else a
+// request.
+package bearer

@@ -1,0 +1,224 @@
+package bearer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// The error codes of RFC 6750, section 3.1.
+const (
+	codeInvalidRequest    = "invalid_request"
+	codeInvalidToken      = "invalid_token"
+	codeInsufficientScope = "insufficient_scope"
+)
+
+// An Error is the reason why a request was refused.
+type Error struct {
+	// Status is the HTTP status of the reply: 400, 401, 403 or 503.
+	Status int
+
+	// Code is the error code of RFC 6750, section 3.1: "invalid_request",
+	// "invalid_token" or "insufficient_scope". It is empty when the request
+	// carried no credentials, and when Status is 503.
+	Code string
+
+	// Description says in a fixed phrase what is wrong. It holds nothing from
+	// the token and may go to the client.
+	Description string
+
+	// Scope lists the scopes that the route needs, separated by spaces. It is
+	// set when they are why Status is 403.
+	Scope string
+
+	// RetryAfter is how long the client should wait before it tries again. It
+	// is set when Status is 503.
+	RetryAfter time.Duration
+
+	// Err is the cause, for logs. It is never sent to the client. A token that
+	// fails a check has one of the errors of github.com/golang-jwt/jwt/v5
+	// here, such as jwt.ErrTokenExpired; a request that was cancelled while it
+	// waited for keys has the error of its context.
+	Err error
+}
+
+// Error returns the description and the cause. It is for logs: the cause may
+// quote short pieces of the token's header and claims.
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return "bearer: " + e.Description
+	}
+	return "bearer: " + e.Description + ": " + e.Err.Error()
+}
+
+// Unwrap returns e.Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// challenge returns the value of the WWW-Authenticate header, as RFC 6750,
+// section 3, has it.
+func (e *Error) challenge(realm string) string {
+	params := make([]string, 0, 3)
+	if realm != "" {
+		params = append(params, "realm="+quoted(realm))
+	}
+	if e.Code != "" {
+		params = append(params, "error="+quoted(e.Code))
+	}
+	if e.Scope != "" {
+		params = append(params, "scope="+quoted(e.Scope))
+	}
+	if len(params) == 0 {
+		return "Bearer"
+	}
+	return "Bearer " + strings.Join(params, ", ")
+}
+
+// quoted returns s as a quoted-string (RFC 9110, section 5.6.4). Only the two
+// characters that would end it are escaped: what Go's %q escapes besides would
+// reach the client as it stands. Control characters cannot be sent at all.
+func quoted(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, c := range []byte(s) {
+		switch {
+		case c < ' ' || c == 0x7f:
+			continue
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+		}
+		b.WriteByte(c)
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// WriteError replies to the request with err, which should come from a method
+// of m or be an [*Error] of the caller's own. It sets the headers
+// WWW-Authenticate, Cache-Control and Retry-After as the reply needs them, and
+// leaves the rest to [Config.ErrorHandler] or else writes a small JSON object.
+// Any other error, which m cannot have returned, is answered with status 500.
+//
+// Nothing of err but the fields Status, Code, Description, Scope and RetryAfter
+// is sent.
+func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	e := new(Error)
+	if !errors.As(err, &e) {
+		e = &Error{Status: http.StatusInternalServerError, Description: "internal error", Err: err}
+	}
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	// RFC 9110, section 11.6.1: a 401 must carry a challenge, others may. One
+	// with a code of RFC 6750 tells it there.
+	if e.Status == http.StatusUnauthorized || e.Code != "" {
+		h.Set("WWW-Authenticate", e.challenge(m.realm))
+	}
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
+	}
+	if m.errorHandler != nil {
+		m.errorHandler(w, r, e)
+		return
+	}
+	h.Set("Content-Type", "application/json")
+	// A body that is about to be replaced must not keep its description.
+	h.Del("Content-Length")
+	h.Del("Content-Encoding")
+	w.WriteHeader(e.status())
+	code := e.Code
+	if e.Status == http.StatusServiceUnavailable {
+		code = "temporarily_unavailable" // RFC 6749, section 4.1.2.1
+	}
+	body, _ := json.Marshal(struct { // two strings: it cannot fail
+		Error       string `json:"error,omitempty"`
+		Description string `json:"error_description,omitempty"`
+	}{code, e.Description})
+	w.Write(append(body, '\n'))
+}
+
+// status returns a status that WriteHeader takes and that refuses.
+func (e *Error) status() int {
+	if e.Status < 400 || e.Status > 599 {
+		return http.StatusForbidden
+	}
+	return e.Status
+}
+
+// A refusal is the cause in an Error: what was checked, what was expected and
+// what came, for logs.
+type refusal struct {
+	reason string // stable, for machines; README lists them
+	err    error  // what errors.Is finds: golang-jwt's, or one of ours
+	detail string // more than the reason says, if there is more to say
+	claim  string // the claim, header parameter or request header concerned
+	want   string
+	got    string // from the token: clipped
+	hint   string // what usually causes this
+}
+
+func (r *refusal) Error() string {
+	s := r.reason
+	if r.detail != "" {
+		s += ": " + r.detail
+	}
+	if r.claim != "" {
+		s += ": " + r.claim
+	}
+	if r.got != "" {
+		s += " is " + strconv.Quote(r.got)
+	}
+	if r.want != "" {
+		s += ", want " + r.want
+	}
+	return s
+}
+
+func (r *refusal) Unwrap() error { return r.err }
+
+// clip makes text that a stranger wrote fit for a log record or an error:
+// bounded, and without characters that could break its line.
+func clip(s string) string {
+	const most = 100
+	s = s[:min(len(s), most)]
+	return strings.ToValidUTF8(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s), "")
+}
+
+// logRefusal writes the one debug record of a refused request.
+func (m *Middleware) logRefusal(ctx context.Context, err error) {
+	if !m.log.Enabled(ctx, slog.LevelDebug) || ctx.Err() != nil {
+		return
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		return
+	}
+	attrs := []slog.Attr{slog.Int("status", e.Status), slog.String("description", e.Description)}
+	add := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
+	}
+	var r *refusal
+	if errors.As(err, &r) {
+		add("reason", r.reason)
+		add("detail", r.detail)
+		add("claim", r.claim)
+		add("want", r.want)
+		add("got", r.got)
+		add("hint", r.hint)
+	} else if e.Err != nil {
+		add("cause", e.Err.Error())
+	}
+	m.log.LogAttrs(ctx, slog.LevelDebug, "bearer: request refused", attrs...)
+}

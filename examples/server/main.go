@@ -1,0 +1,228 @@
+// Server is a small API behind package bearer.
+//
+//	go run ./examples/server
+//
+// starts it together with an issuer of its own and prints curl lines to try. With
+// -issuer and -audience it guards the same routes with the tokens of a real
+// issuer; -h lists all flags.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"example.com/bearer"
+	"example.com/bearer/bearertest"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is main with everything it touches as arguments. It returns the exit
+// status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var (
+		flags         = flag.NewFlagSet("server", flag.ContinueOnError)
+		addr          = flags.String("addr", "127.0.0.1:58105", "`host:port` to listen on")
+		issuer        = flags.String("issuer", "", "issuer `URL`, exactly as in the tokens; without it an embedded issuer is used")
+		jwks          = flags.String("jwks", "", "JWKS `URL`; without it the keys are found by discovery")
+		audienceClaim = flags.String("audience-claim", "", "`claim` to compare with the audience (default aud)")
+		verbose       = flags.Bool("v", false, "log why each refused request was refused")
+		audience      list
+		scopeClaims   list
+	)
+	flags.Var(&audience, "audience", "accepted `audience`; may be repeated (default https://api.example.com)")
+	flags.Var(&scopeClaims, "scope-claim", "`claim` with the scopes; may be repeated (default scope, scp)")
+	flags.SetOutput(stderr)
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		return 2 // Parse has told why
+	}
+	if audience == nil {
+		audience = list{"https://api.example.com"}
+	}
+	level := slog.LevelInfo
+	if *verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+
+	// The embedded issuer's name holds the port, which need not be known before
+	// the server listens.
+	host, port, err := net.SplitHostPort(*addr)
+	var problems []error
+	if err != nil {
+		problems = append(problems, fmt.Errorf("-addr: %q is not host:port", *addr))
+	}
+	if flags.NArg() > 0 {
+		problems = append(problems, fmt.Errorf("unexpected arguments %q", flags.Args()))
+	}
+	embedded := *issuer == ""
+	config := bearer.Config{
+		Issuer:        *issuer,
+		Audience:      audience,
+		JWKSURL:       *jwks,
+		AudienceClaim: *audienceClaim,
+		ScopeClaims:   scopeClaims,
+		Logger:        log,
+	}
+	if embedded {
+		for name, given := range map[string]bool{"-jwks": *jwks != "", "-audience-claim": *audienceClaim != "", "-scope-claim": scopeClaims != nil} {
+			if given {
+				problems = append(problems, fmt.Errorf("%s: needs -issuer", name))
+			}
+		}
+		config.Issuer = "http://localhost" // for now: the flags are checked first
+	}
+	if _, err := bearer.New(config); err != nil {
+		problems = append(problems, err)
+	}
+	if len(problems) > 0 {
+		asFlags := strings.NewReplacer("bearer: Config.Issuer", "-issuer", "bearer: Config.Audience:", "-audience:",
+			"bearer: Config.AudienceClaim", "-audience-claim", "bearer: Config.ScopeClaims", "-scope-claim",
+			"bearer: Config.JWKSURL", "-jwks", "set JWKSURL", "set -jwks")
+		fmt.Fprintf(stderr, "server: bad flags:\n%s\n", asFlags.Replace(errors.Join(problems...).Error()))
+		return 2
+	}
+
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		fmt.Fprintf(stderr, "server: %v\n", err)
+		return 1
+	}
+	root := http.NewServeMux()
+	base := "http://" + reachable(listener.Addr())
+	if embedded {
+		iss := bearertest.NewIssuer(base + "/issuer")
+		root.Handle("GET /issuer/", iss)
+		config.Issuer, config.Client = iss.URL, iss.Client()
+		fmt.Fprintf(stdout, "The API listens on %s. Paste these lines into another terminal:\n\n%s", base, curlLines(base, iss, audience[0]))
+	} else {
+		fmt.Fprintf(stdout, "The API listens on %s and accepts tokens of %s for %s.\n", base, *issuer, strings.Join(audience, " or "))
+	}
+	auth, err := bearer.New(config)
+	if err != nil { // it was good a moment ago
+		fmt.Fprintf(stderr, "server: %v\n", err)
+		return 2
+	}
+	routes(root, auth)
+
+	server := &http.Server{Handler: root, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		fmt.Fprintf(stderr, "server: %v\n", err)
+		return 1
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		server.Close() // somebody is still connected: that is no reason to stay
+	}
+	return 0
+}
+
+// A list is a flag that may be repeated.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, " ") }
+
+func (l *list) Set(value string) error {
+	*l = append(*l, value)
+	return nil
+}
+
+// routes registers the API. What is not for everybody is in a mux of its own
+// behind auth, so that a route added there is closed before anyone thinks of it.
+func routes(root *http.ServeMux, auth *bearer.Middleware) {
+	root.HandleFunc("GET /api/ping", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, http.StatusOK, map[string]any{"message": "pong"})
+	})
+
+	api := http.NewServeMux()
+	api.HandleFunc("GET /api/ping/secure", func(w http.ResponseWriter, r *http.Request) {
+		claims, _ := bearer.FromContext(r.Context())
+		reply(w, http.StatusOK, map[string]any{
+			"sub":       claims.Subject,
+			"scope":     slices.AppendSeq([]string{}, claims.Scope.All()),
+			"iss":       claims.Issuer,
+			"client_id": claims.ClientID,
+		})
+	})
+	message := func(status int, text string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			reply(w, status, map[string]any{"message": text})
+		})
+	}
+	api.Handle("GET /api/messages", auth.RequireScope("read:messages")(message(http.StatusOK, "here are your messages")))
+	api.Handle("POST /api/messages", auth.RequireScope("read:messages", "write:messages")(message(http.StatusCreated, "message written")))
+	api.Handle("DELETE /api/messages", auth.RequireAnyScope("delete:messages", "admin")(message(http.StatusOK, "messages deleted")))
+	api.Handle("/api/", message(http.StatusNotFound, "no such route"))
+
+	root.Handle("/api/", auth.Handler(api))
+}
+
+func reply(w http.ResponseWriter, status int, body map[string]any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body)
+}
+
+// reachable returns a host and port at which this machine reaches addr.
+func reachable(addr net.Addr) string {
+	tcp := addr.(*net.TCPAddr)
+	if tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
+	}
+	return tcp.String()
+}
+
+// curlLines returns a command for each answer there is, under the status that
+// it will get.
+func curlLines(base string, iss *bearertest.Issuer, audience string) string {
+	read := iss.Token(audience, bearertest.Claims{"scope": "read:messages"})
+	none := iss.Token(audience, nil)
+	expired := iss.Token(audience, bearertest.Claims{"scope": "read:messages", "exp": time.Now().Add(-time.Hour).Unix()})
+	// A signature of the right form, but another one.
+	middle, other := len(read)-40, "A"
+	if read[middle] == 'A' {
+		other = "B"
+	}
+	tampered := read[:middle] + other + read[middle+1:]
+
+	var b strings.Builder
+	for _, line := range []struct{ status, route, token string }{
+		{"401: no token", "/api/ping/secure", ""},
+		{"200: a token", "/api/ping/secure", none},
+		{"403: a token without the scope read:messages", "/api/messages", none},
+		{"200: a token with the scope read:messages", "/api/messages", read},
+		{"401: an expired token", "/api/messages", expired},
+		{"401: a token that was tampered with", "/api/messages", tampered},
+	} {
+		fmt.Fprintf(&b, "# %s\ncurl -i %s%s", line.status, base, line.route)
+		if line.token != "" {
+			fmt.Fprintf(&b, " -H 'Authorization: Bearer %s'", line.token)
+		}
+		b.WriteString("\n\n")
+	}
+	return b.String()
+}

@@ -1,0 +1,489 @@
+// Package strictjson reads JSON objects that a stranger may have written.
+//
+// It refuses what lenient readers let through and what has let forged tokens
+// pass elsewhere: a member that stands twice in one object, names that differ
+// from the wanted one by letter case, text that is not Unicode (RFC 8259,
+// section 8), nesting deeper than [MaxDepth], and anything behind the value.
+// It works in one pass over a string and allocates only for escaped strings and
+// for objects of many members.
+package strictjson
+
+import (
+	"errors"
+	"hash/maphash"
+	"iter"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// MaxDepth is how deep objects and arrays may be nested. The outermost object
+// counts as one.
+const MaxDepth = 32
+
+// The reasons for refusing a text. None of them repeats any of it.
+var (
+	ErrSyntax    = errors.New("not a JSON object")
+	ErrDuplicate = errors.New("a member stands twice")
+	ErrDepth     = errors.New("nested too deep")
+	ErrUnicode   = errors.New("not valid Unicode")
+)
+
+// An Object steps through the members of the JSON object that is the whole of
+// Text. It must be read until Next returns false: only then has all of the text
+// been checked.
+//
+//	o := strictjson.Object{Text: text}
+//	for o.Next() {
+//		switch o.Name { … }
+//	}
+//	if err := o.Err(); err != nil { … }
+type Object struct {
+	Text string
+
+	// LooseBelow tolerates members that stand twice in the objects inside this
+	// one. It is for documents whose inner objects the caller reads and judges
+	// one by one, each as an Object of its own.
+	LooseBelow bool
+
+	// Name is the current member's name without quotes and escapes, Value its
+	// value. Both are set by Next.
+	Name  string
+	Value Value
+
+	pos   int
+	names names
+	err   error
+	done  bool
+}
+
+// Next goes to the next member. It returns false at the end of the object and
+// when the text is refused.
+func (o *Object) Next() bool {
+	if o.done {
+		return false
+	}
+	if !o.next() {
+		o.done = true
+		return false
+	}
+	return true
+}
+
+// Err returns why the text was refused, or nil.
+func (o *Object) Err() error { return o.err }
+
+func (o *Object) next() bool {
+	first := o.pos == 0
+	if first {
+		// Checked for all of the text at once, so that the loops below need
+		// not tell the bytes above 0x7f apart.
+		if !utf8.ValidString(o.Text) {
+			o.err = ErrUnicode
+			return false
+		}
+		i := space(o.Text, 0)
+		if i == len(o.Text) || o.Text[i] != '{' {
+			o.err = ErrSyntax
+			return false
+		}
+		o.pos = i + 1
+	}
+	s := scanner{text: o.Text, loose: o.LooseBelow}
+	var more bool
+	o.Name, o.Value, o.pos, more = s.member(o.pos, first, 1, &o.names)
+	o.err = s.err
+	if !more && o.err == nil && space(o.Text, o.pos) != len(o.Text) {
+		o.err = ErrSyntax
+	}
+	return more && o.err == nil
+}
+
+// A Value is the text of one valid JSON value, as an [Object] or
+// [Value.Elements] handed it out.
+type Value string
+
+// Kind returns the first byte of the value, which tells its type: one of
+// { [ " t f n, the minus sign, or a digit.
+func (v Value) Kind() byte { return v[0] }
+
+// Text returns the string that the value is. It reports false for a value of
+// another type.
+func (v Value) Text() (string, bool) {
+	if v[0] != '"' {
+		return "", false
+	}
+	return unquote(string(v)), true
+}
+
+// Elements returns the elements of an array, and none for a value of another
+// type.
+func (v Value) Elements() iter.Seq[Value] {
+	return func(yield func(Value) bool) {
+		if v[0] != '[' {
+			return
+		}
+		// The text is known to be valid, duplicates in it were looked for.
+		s := scanner{text: string(v), loose: true}
+		for i, first := 1, true; ; first = false {
+			start, end, more := s.element(i, first, 1)
+			if !more || !yield(v[start:end]) {
+				return
+			}
+			i = end
+		}
+	}
+}
+
+// A scanner checks the grammar of RFC 8259 in text, which is valid UTF-8. Its
+// methods take the index at which to start and return the one at which they
+// ended; the first thing that is wrong goes to err and ends everything.
+type scanner struct {
+	text  string
+	loose bool // tolerate duplicates below depth 1
+	err   error
+}
+
+func (s *scanner) fail(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+// member reads one member of an object, first or after another, and says
+// whether there was one.
+func (s *scanner) member(i int, first bool, depth int, seen *names) (name string, value Value, end int, more bool) {
+	i = space(s.text, i)
+	switch {
+	case i < len(s.text) && s.text[i] == '}':
+		return "", "", i + 1, false
+	case first:
+	case i < len(s.text) && s.text[i] == ',':
+		i = space(s.text, i+1)
+	default:
+		s.fail(ErrSyntax)
+		return "", "", i, false
+	}
+	nameEnd := s.str(i)
+	if s.err != nil {
+		return "", "", i, false
+	}
+	name = unquote(s.text[i:nameEnd])
+	if (depth == 1 || !s.loose) && !seen.add(name) {
+		s.fail(ErrDuplicate)
+		return "", "", i, false
+	}
+	i = space(s.text, nameEnd)
+	if i == len(s.text) || s.text[i] != ':' {
+		s.fail(ErrSyntax)
+		return "", "", i, false
+	}
+	i = space(s.text, i+1)
+	end = s.value(i, depth)
+	if s.err != nil {
+		return "", "", i, false
+	}
+	return name, Value(s.text[i:end]), end, true
+}
+
+// element reads one element of an array, first or after another, and says
+// whether there was one.
+func (s *scanner) element(i int, first bool, depth int) (start, end int, more bool) {
+	i = space(s.text, i)
+	switch {
+	case i < len(s.text) && s.text[i] == ']':
+		return i, i + 1, false
+	case first:
+	case i < len(s.text) && s.text[i] == ',':
+		i = space(s.text, i+1)
+	default:
+		s.fail(ErrSyntax)
+		return i, i, false
+	}
+	end = s.value(i, depth)
+	return i, end, s.err == nil
+}
+
+// value reads any value. depth is that of the object or array it stands in.
+func (s *scanner) value(i, depth int) int {
+	if i == len(s.text) {
+		s.fail(ErrSyntax)
+		return i
+	}
+	switch c := s.text[i]; c {
+	case '"':
+		return s.str(i)
+	case '{', '[':
+		if depth == MaxDepth {
+			s.fail(ErrDepth)
+			return i
+		}
+		if c == '{' {
+			return s.object(i+1, depth+1)
+		}
+		i++
+		for first := true; ; first = false {
+			_, end, more := s.element(i, first, depth+1)
+			if !more {
+				return end
+			}
+			i = end
+		}
+	case 't':
+		return s.literal(i, "true")
+	case 'f':
+		return s.literal(i, "false")
+	case 'n':
+		return s.literal(i, "null")
+	default:
+		return s.number(i)
+	}
+}
+
+// object reads the members of an inner object. It is not part of value, so that
+// only objects pay for a set of names.
+func (s *scanner) object(i, depth int) int {
+	var seen names
+	for first := true; ; first = false {
+		_, _, end, more := s.member(i, first, depth, &seen)
+		if !more {
+			return end
+		}
+		i = end
+	}
+}
+
+func (s *scanner) literal(i int, want string) int {
+	if !strings.HasPrefix(s.text[i:], want) {
+		s.fail(ErrSyntax)
+	}
+	return i + len(want)
+}
+
+func (s *scanner) number(i int) int {
+	t := s.text
+	if i < len(t) && t[i] == '-' {
+		i++
+	}
+	digits := func() {
+		start := i
+		for i < len(t) && '0' <= t[i] && t[i] <= '9' {
+			i++
+		}
+		if i == start {
+			s.fail(ErrSyntax)
+		}
+	}
+	if i < len(t) && t[i] == '0' {
+		i++ // no digit follows a leading zero
+	} else {
+		digits()
+	}
+	if i < len(t) && t[i] == '.' {
+		i++
+		digits()
+	}
+	if i < len(t) && t[i]|0x20 == 'e' {
+		i++
+		if i < len(t) && (t[i] == '+' || t[i] == '-') {
+			i++
+		}
+		digits()
+	}
+	return i
+}
+
+// str reads a string, quotes included.
+func (s *scanner) str(i int) int {
+	t := s.text
+	if i == len(t) || t[i] != '"' {
+		s.fail(ErrSyntax)
+		return i
+	}
+	for i++; i < len(t); i++ {
+		switch c := t[i]; {
+		case c == '"':
+			return i + 1
+		case c == '\\':
+			n := s.escape(t[i:])
+			if s.err != nil {
+				return i
+			}
+			i += n - 1
+		case c < ' ':
+			s.fail(ErrSyntax)
+			return i
+		}
+	}
+	s.fail(ErrSyntax)
+	return i
+}
+
+// escape checks the escape sequence at the start of t and returns its length.
+// A surrogate counts together with its other half, and is refused alone:
+// readers disagree on what it means.
+func (s *scanner) escape(t string) int {
+	if len(t) < 2 {
+		s.fail(ErrSyntax)
+		return 0
+	}
+	switch t[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2
+	}
+	r, ok := hex4(t)
+	if !ok {
+		s.fail(ErrSyntax)
+		return 0
+	}
+	if !utf16.IsSurrogate(r) {
+		return 6
+	}
+	if low, ok := hex4(t[6:]); !ok || utf16.DecodeRune(r, low) == utf8.RuneError {
+		s.fail(ErrUnicode)
+		return 0
+	}
+	return 12
+}
+
+// hex4 reads the \uXXXX at the start of t.
+func hex4(t string) (r rune, ok bool) {
+	if len(t) < 6 || t[0] != '\\' || t[1] != 'u' {
+		return 0, false
+	}
+	for _, c := range []byte(t[2:6]) {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c|0x20 && c|0x20 <= 'f':
+			c = c | 0x20 - 'a' + 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	return r, true
+}
+
+// unquote returns what the valid string literal q stands for.
+func unquote(q string) string {
+	q = q[1 : len(q)-1]
+	i := strings.IndexByte(q, '\\')
+	if i < 0 {
+		return q
+	}
+	b := make([]byte, 0, len(q))
+	for ; i >= 0; i = strings.IndexByte(q, '\\') {
+		b = append(b, q[:i]...)
+		q = q[i:]
+		n := 2
+		switch c := q[1]; c {
+		case 'b':
+			b = append(b, '\b')
+		case 'f':
+			b = append(b, '\f')
+		case 'n':
+			b = append(b, '\n')
+		case 'r':
+			b = append(b, '\r')
+		case 't':
+			b = append(b, '\t')
+		case 'u':
+			n = 6
+			r, _ := hex4(q)
+			if utf16.IsSurrogate(r) {
+				n = 12
+				low, _ := hex4(q[6:])
+				r = utf16.DecodeRune(r, low)
+			}
+			b = utf8.AppendRune(b, r)
+		default:
+			b = append(b, c)
+		}
+		q = q[n:]
+	}
+	return string(append(b, q...))
+}
+
+// space returns the index of the first byte from i on that is not white space.
+func space(t string, i int) int {
+	for i < len(t) && (t[i] == ' ' || t[i] == '\n' || t[i] == '\t' || t[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// names is the set of the names of one object. A few are kept in a list that
+// needs no memory of its own; more go to a hash table, seeded because strangers
+// choose the names.
+type names struct {
+	n      int
+	filter uint64 // a bit for each name in list: most new names are told by it alone
+	list   [16]string
+	table  []string // open addressing, at most half full; "" is a free slot
+	empty  bool     // the name "" itself is in the table
+}
+
+// add reports whether name is new.
+func (s *names) add(name string) bool {
+	if s.table == nil {
+		bit := uint64(1)
+		if len(name) > 0 {
+			bit <<= (name[0]*5 ^ name[len(name)-1]*3 ^ byte(len(name))) & 63
+		}
+		if s.filter&bit != 0 {
+			for _, have := range s.list[:s.n] {
+				if have == name {
+					return false
+				}
+			}
+		}
+		if s.n < len(s.list) {
+			s.filter |= bit
+			s.list[s.n] = name
+			s.n++
+			return true
+		}
+		s.grow(s.list[:])
+	}
+	if name == "" {
+		was := s.empty
+		s.empty = true
+		return !was
+	}
+	if 2*s.n >= len(s.table) {
+		s.grow(s.table)
+	}
+	slot := s.slot(name)
+	if *slot == name {
+		return false
+	}
+	*slot = name
+	s.n++
+	return true
+}
+
+// grow moves the names to a larger table.
+func (s *names) grow(old []string) {
+	s.table = make([]string, 4*len(old))
+	for _, name := range old {
+		if name != "" {
+			*s.slot(name) = name
+		}
+	}
+	for _, name := range s.list[:min(s.n, len(s.list))] {
+		s.empty = s.empty || name == ""
+	}
+}
+
+// slot returns where name is in the table, or the free slot where it belongs.
+func (s *names) slot(name string) *string {
+	mask := uint64(len(s.table) - 1)
+	for i := maphash.String(seed, name); ; i++ {
+		if slot := &s.table[i&mask]; *slot == "" || *slot == name {
+			return slot
+		}
+	}
+}
+
+var seed = maphash.MakeSeed()

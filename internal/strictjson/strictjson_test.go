@@ -1,0 +1,296 @@
+package strictjson_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"example.com/bearer/internal/strictjson"
+)
+
+func nested(n int) string {
+	return strings.Repeat(`{"a":`, n-1) + "{}" + strings.Repeat("}", n-1)
+}
+
+func members(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"m%d":%d`, i, i)
+	}
+	return "{" + b.String()[1:] + "}"
+}
+
+var texts = []struct {
+	text string
+	err  error
+}{
+	{`{}`, nil},
+	{" \t\r\n{ } \n", nil},
+	{`{"a":1}`, nil},
+	{`{"":1," ":2}`, nil},
+	{`{"a":-0.5e+10,"b":[1,[],{}],"c":{"a":{"a":null}},"d":true,"e":false,"f":"x"}`, nil},
+	{`{"a":"\"\\\/\b\f\n\r\t\u0041\uD83D\uDE00é😀"}`, nil},
+	{`{"ISS":1,"iss":2,"Iss":3,"iſs":4}`, nil},
+	{nested(strictjson.MaxDepth), nil},
+	{members(15), nil},
+	{members(16), nil},
+	{members(17), nil},
+	{members(3000), nil},
+
+	{``, strictjson.ErrSyntax},
+	{` `, strictjson.ErrSyntax},
+	{`null`, strictjson.ErrSyntax},
+	{`[]`, strictjson.ErrSyntax},
+	{`"a"`, strictjson.ErrSyntax},
+	{`{`, strictjson.ErrSyntax},
+	{`{"a"`, strictjson.ErrSyntax},
+	{`{"a":`, strictjson.ErrSyntax},
+	{`{"a":1`, strictjson.ErrSyntax},
+	{`{"a":1,}`, strictjson.ErrSyntax},
+	{`{,"a":1}`, strictjson.ErrSyntax},
+	{`{"a":1 "b":2}`, strictjson.ErrSyntax},
+	{`{"a" 1}`, strictjson.ErrSyntax},
+	{`{a:1}`, strictjson.ErrSyntax},
+	{`{'a':1}`, strictjson.ErrSyntax},
+	{`{1:1}`, strictjson.ErrSyntax},
+	{`{"a":1}x`, strictjson.ErrSyntax},
+	{`{"a":1}{}`, strictjson.ErrSyntax},
+	{`{"a":1},`, strictjson.ErrSyntax},
+	{"\ufeff{}", strictjson.ErrSyntax},
+	{"{}\x00", strictjson.ErrSyntax},
+	{"{\u00a0}", strictjson.ErrSyntax},
+	{`{"a":[1,]}`, strictjson.ErrSyntax},
+	{`{"a":[,1]}`, strictjson.ErrSyntax},
+	{`{"a":[1 2]}`, strictjson.ErrSyntax},
+	{`{"a":[1}`, strictjson.ErrSyntax},
+	{`{"a":[`, strictjson.ErrSyntax},
+	{`{"a":tru}`, strictjson.ErrSyntax},
+	{`{"a":True}`, strictjson.ErrSyntax},
+	{`{"a":NaN}`, strictjson.ErrSyntax},
+	{`{"a":Infinity}`, strictjson.ErrSyntax},
+	{`{"a":-}`, strictjson.ErrSyntax},
+	{`{"a":+1}`, strictjson.ErrSyntax},
+	{`{"a":01}`, strictjson.ErrSyntax},
+	{`{"a":0x1}`, strictjson.ErrSyntax},
+	{`{"a":.5}`, strictjson.ErrSyntax},
+	{`{"a":1.}`, strictjson.ErrSyntax},
+	{`{"a":1e}`, strictjson.ErrSyntax},
+	{`{"a":1e+}`, strictjson.ErrSyntax},
+	{`{"a":"`, strictjson.ErrSyntax},
+	{`{"a":"\`, strictjson.ErrSyntax},
+	{`{"a":"\x"}`, strictjson.ErrSyntax},
+	{`{"a":"\u00"}`, strictjson.ErrSyntax},
+	{`{"a":"\u00g0"}`, strictjson.ErrSyntax},
+	{"{\"a\":\"\n\"}", strictjson.ErrSyntax},
+	{"{\"a\":\"\x1f\"}", strictjson.ErrSyntax},
+	{`{"a":1/**/}`, strictjson.ErrSyntax},
+
+	{`{"a":1,"a":1}`, strictjson.ErrDuplicate},
+	{`{"a":1,"b":2,"\u0061":3}`, strictjson.ErrDuplicate},
+	{`{"":1,"":2}`, strictjson.ErrDuplicate},
+	{`{"a":{"b":1,"b":2}}`, strictjson.ErrDuplicate},
+	{`{"a":[{"b":1,"b":2}]}`, strictjson.ErrDuplicate},
+	{members(16)[:len(members(16))-1] + `,"m0":1}`, strictjson.ErrDuplicate},
+	{members(17)[:len(members(17))-1] + `,"m16":1}`, strictjson.ErrDuplicate},
+	{members(3000)[:len(members(3000))-1] + `,"m2999":1}`, strictjson.ErrDuplicate},
+	{`{"":0,` + members(40)[1:len(members(40))-1] + `,"":1}`, strictjson.ErrDuplicate},
+	{members(40)[:len(members(40))-1] + `,"":0,"":1}`, strictjson.ErrDuplicate},
+
+	{nested(strictjson.MaxDepth + 1), strictjson.ErrDepth},
+	{`{"a":` + strings.Repeat("[", 100000), strictjson.ErrDepth},
+
+	{"{\"a\":\"\xff\"}", strictjson.ErrUnicode},
+	{"{\"a\":\"\xc0\x80\"}", strictjson.ErrUnicode},
+	{"{\"a\":\"\xed\xa0\x80\"}", strictjson.ErrUnicode},
+	{`{"a":"\ud800"}`, strictjson.ErrUnicode},
+	{`{"a":"\udc00"}`, strictjson.ErrUnicode},
+	{`{"a":"\ud800\u0041"}`, strictjson.ErrUnicode},
+	{`{"a":"\ud800\ud800"}`, strictjson.ErrUnicode},
+	{`{"a":"\ud800\n"}`, strictjson.ErrUnicode},
+}
+
+func TestObject(t *testing.T) {
+	for _, tt := range texts {
+		o := strictjson.Object{Text: tt.text}
+		for o.Next() {
+		}
+		if got := o.Err(); !errors.Is(got, tt.err) {
+			t.Errorf("%.80q: got error %v, want %v", tt.text, got, tt.err)
+		}
+		if o.Next() {
+			t.Errorf("%.80q: Next after the end is true", tt.text)
+		}
+	}
+}
+
+func TestLooseBelow(t *testing.T) {
+	for text, want := range map[string]error{
+		`{"keys":[{"kid":"a","kid":"b"}]}`:     nil,
+		`{"a":{"x":{"y":1,"y":2},"x":3}}`:      nil,
+		`{"keys":[],"keys":[]}`:                strictjson.ErrDuplicate,
+		`{"keys":[{"kid":"a","kid":"b",}]}`:    strictjson.ErrSyntax,
+		`{"keys":[{"kid":"\ud800","kid":""}]}`: strictjson.ErrUnicode,
+	} {
+		o := strictjson.Object{Text: text, LooseBelow: true}
+		for o.Next() {
+		}
+		if o.Err() != want {
+			t.Errorf("%s: got error %v, want %v", text, o.Err(), want)
+		}
+	}
+}
+
+func TestValues(t *testing.T) {
+	o := strictjson.Object{Text: `{"a\u0062":"x\ty","n":[ "1" , 2,[3,{"a":4}],{},null ],"e":[]}`}
+	var got []string
+	for o.Next() {
+		text, isText := o.Value.Text()
+		got = append(got, fmt.Sprintf("%s %c %q %v", o.Name, o.Value.Kind(), text, isText))
+		for v := range o.Value.Elements() {
+			got = append(got, string(v))
+		}
+	}
+	want := []string{
+		`ab " "x\ty" true`,
+		`n [ "" false`, `"1"`, `2`, `[3,{"a":4}]`, `{}`, `null`,
+		`e [ "" false`,
+	}
+	if o.Err() != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v\nwant %q", got, o.Err(), want)
+	}
+}
+
+// reference judges text with encoding/json, token by token.
+func reference(text string) error {
+	if !utf8.ValidString(text) {
+		return strictjson.ErrUnicode
+	}
+	if !json.Valid([]byte(text)) || !strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "{") {
+		return strictjson.ErrSyntax
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	var stack []map[string]bool // nil for an array
+	var name bool               // the next string is a name
+	for {
+		token, err := d.Token()
+		if err == io.EOF {
+			return nil
+		}
+		top := len(stack) - 1
+		switch v := token.(type) {
+		case json.Delim:
+			switch v {
+			case '{':
+				stack = append(stack, map[string]bool{})
+			case '[':
+				stack = append(stack, nil)
+			default:
+				stack = stack[:top]
+			}
+			if len(stack) > strictjson.MaxDepth {
+				return strictjson.ErrDepth
+			}
+			name = len(stack) > 0 && stack[len(stack)-1] != nil
+			continue
+		case string:
+			if name {
+				if stack[top][v] {
+					return strictjson.ErrDuplicate
+				}
+				stack[top][v] = true
+				name = false
+				continue
+			}
+		}
+		name = stack[top] != nil
+	}
+}
+
+// What is accepted is what encoding/json accepts, less what the package refuses
+// on purpose, and it is read the same.
+func FuzzObject(f *testing.F) {
+	for _, tt := range texts {
+		if len(tt.text) < 1000 {
+			f.Add(tt.text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got := map[string]json.RawMessage{}
+		o := strictjson.Object{Text: text}
+		for o.Next() {
+			got[o.Name] = json.RawMessage(o.Value)
+			if s, ok := o.Value.Text(); ok {
+				var want string
+				if err := json.Unmarshal([]byte(o.Value), &want); err != nil || s != want {
+					t.Errorf("Text of %s = %q, want %q, %v", o.Value, s, want, err)
+				}
+			}
+			var elements []json.RawMessage
+			for v := range o.Value.Elements() {
+				elements = append(elements, json.RawMessage(v))
+			}
+			if o.Value.Kind() == '[' {
+				want := []json.RawMessage{}
+				if err := json.Unmarshal([]byte(o.Value), &want); err != nil ||
+					!slices.EqualFunc(elements, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
+					t.Errorf("Elements of %s = %s, want %s, %v", o.Value, elements, want, err)
+				}
+			}
+		}
+		want := reference(text)
+		// encoding/json puts U+FFFD for a lone surrogate; so names may seem
+		// to stand twice.
+		if o.Err() == strictjson.ErrUnicode && strings.Contains(strings.ToLower(text), `\ud`) {
+			return
+		}
+		if (o.Err() == nil) != (want == nil) {
+			t.Fatalf("%q: got error %v, want %v", text, o.Err(), want)
+		}
+		if want != nil {
+			return
+		}
+		var all map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(text), &all); err != nil || !reflect.DeepEqual(got, all) {
+			t.Errorf("%q: got %s, want %s, %v", text, got, all, err)
+		}
+	})
+}
+
+func TestAllocs(t *testing.T) {
+	text := members(16)
+	if n := testing.AllocsPerRun(100, func() {
+		o := strictjson.Object{Text: text}
+		for o.Next() {
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations for an object of 16 members, want none", n)
+	}
+}
+
+func BenchmarkObject(b *testing.B) {
+	claims := `{"iss":"https://acme.eu.auth0.com/","sub":"auth0|64c0ffee","aud":["https://api.acme.test/","https://acme.eu.auth0.com/userinfo"],"azp":"client123","exp":1790000000,"iat":1789996400,"scope":"openid profile email read:messages write:messages","permissions":["read:messages","write:messages"],"gty":"password","org_id":"org_0123456789","name":"Jo Doe","email":"jo@acme.test"}`
+	for _, tt := range []struct{ name, text string }{
+		{"claims", claims},
+		{"1700members", members(1700)},
+		{"nested", `{"a":` + strings.Repeat(`{"a":`, 30) + "1" + strings.Repeat("}", 31)},
+		{"brackets", `{"a":` + strings.Repeat("[", 12000)},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			b.SetBytes(int64(len(tt.text)))
+			b.ReportAllocs()
+			for b.Loop() {
+				o := strictjson.Object{Text: tt.text}
+				for o.Next() {
+				}
+			}
+		})
+	}
+}

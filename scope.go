@@ -1,0 +1,223 @@
+package bearer
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"slices"
+	"strings"
+
+	"example.com/bearer/internal/strictjson"
+)
+
+// A Scope is the set of scopes that a token grants, in the form in which RFC
+// 6749, section 3.3, writes it: names separated by single spaces, in the
+// token's order, each name once. The zero value holds none. Being a string it
+// cannot be changed, so it is safe to share.
+type Scope string
+
+// Has reports whether name is one of the scopes in s. Names are compared byte
+// by byte.
+func (s Scope) Has(name string) bool {
+	if name == "" || strings.IndexByte(name, ' ') >= 0 {
+		return false
+	}
+	for from := 0; ; {
+		i := strings.Index(string(s[from:]), name)
+		if i < 0 {
+			return false
+		}
+		start, end := from+i, from+i+len(name)
+		if (start == 0 || s[start-1] == ' ') && (end == len(s) || s[end] == ' ') {
+			return true
+		}
+		from = start + 1
+	}
+}
+
+// All returns the scopes in s, in the token's order.
+func (s Scope) All() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for rest := string(s); rest != ""; {
+			var name string
+			name, rest, _ = strings.Cut(rest, " ")
+			if name != "" && !yield(name) {
+				return
+			}
+		}
+	}
+}
+
+// readScope returns the scopes that the claim v grants: a string of names
+// separated by spaces (RFC 9068, section 2.2.3), or an array of names, as many
+// issuers write it. Whatever is not a scope name grants nothing. In particular
+// an element of an array with a space in it is dropped and not split: its
+// issuer meant one name, not several.
+func readScope(v strictjson.Value) Scope {
+	if text, ok := v.Text(); ok {
+		if canonicalScope(text) {
+			return Scope(text)
+		}
+		return joinScope(strings.SplitSeq(text, " "))
+	}
+	return joinScope(func(yield func(string) bool) {
+		for e := range v.Elements() {
+			if name, ok := e.Text(); ok && !yield(name) {
+				return
+			}
+		}
+	})
+}
+
+// joinScope returns those of names that are scope names, each once.
+func joinScope(names iter.Seq[string]) Scope {
+	var b strings.Builder
+	seen := make(map[string]bool)
+	for name := range names {
+		if !isScopeName(name) || seen[name] {
+			continue
+		}
+		seen[name] = true
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(name)
+	}
+	return Scope(b.String())
+}
+
+// canonicalScope reports whether text is the wire form of a Scope as it stands,
+// as it nearly always is.
+func canonicalScope(text string) bool {
+	for rest, more := text, text != ""; more; {
+		var name string
+		name, rest, more = strings.Cut(rest, " ")
+		if !isScopeName(name) || Scope(rest).Has(name) {
+			return false
+		}
+	}
+	return true
+}
+
+// isScopeName reports whether s is a scope-token (RFC 6749, section 3.3).
+func isScopeName(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// RequireScope returns a wrapper that serves only requests whose token carries
+// all of the given scopes. It authenticates the request unless m already has,
+// so a route it wraps is never left open. Without a valid token the reply is
+// that of [Middleware.Handler]; a token that lacks a scope gets 403.
+//
+// RequireScope panics if scopes is empty or contains a string that is not a
+// single scope name.
+func (m *Middleware) RequireScope(scopes ...string) func(http.Handler) http.Handler {
+	return m.requireScope("RequireScope", scopes, func(have Scope, needed []string) bool {
+		for _, name := range needed {
+			if !have.Has(name) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// RequireAnyScope is like [Middleware.RequireScope], but one of the scopes is
+// enough.
+func (m *Middleware) RequireAnyScope(scopes ...string) func(http.Handler) http.Handler {
+	return m.requireScope("RequireAnyScope", scopes, func(have Scope, needed []string) bool {
+		return slices.ContainsFunc(needed, have.Has)
+	})
+}
+
+func (m *Middleware) requireScope(method string, scopes []string, enough func(have Scope, needed []string) bool) func(http.Handler) http.Handler {
+	if len(scopes) == 0 {
+		panic("bearer: " + method + " needs at least one scope; Handler is for routes that need just a valid token")
+	}
+	for _, name := range scopes {
+		if !isScopeName(name) {
+			panic(fmt.Sprintf("bearer: %s: %q is not a scope name; give each scope as an argument of its own", method, name))
+		}
+	}
+	needed := slices.Clone(scopes)
+	return m.guard(func(_ *http.Request, c *Claims) error {
+		if enough(c.Scope, needed) {
+			return nil
+		}
+		list := strings.Join(needed, " ")
+		return &Error{
+			Status:      http.StatusForbidden,
+			Code:        codeInsufficientScope,
+			Description: "the token lacks a scope that this request needs",
+			Scope:       list,
+			Err: &refusal{
+				reason: "insufficient_scope",
+				claim:  "scope",
+				want:   list,
+				got:    clip(string(c.Scope)),
+				hint:   c.scopeHint(),
+			},
+		}
+	})
+}
+
+// Require returns a wrapper that serves only requests whose token passes check,
+// for rules that are not about scopes: a role, a tenant, the owner of a
+// resource. Like [Middleware.RequireScope] it authenticates the request unless
+// m already has.
+//
+// An error from check refuses the request. An [*Error] is the reply as it
+// stands; any other error is answered with status 403 and goes to the debug log
+// only. The claims that check is given are shared and must not be changed.
+//
+// Require panics if check is nil.
+func (m *Middleware) Require(check func(*http.Request, *Claims) error) func(http.Handler) http.Handler {
+	if check == nil {
+		panic("bearer: Require needs a check")
+	}
+	return m.guard(func(r *http.Request, c *Claims) error {
+		err := check(r, c)
+		var e *Error
+		if err == nil || errors.As(err, &e) {
+			return err
+		}
+		return &Error{
+			Status:      http.StatusForbidden,
+			Code:        codeInsufficientScope,
+			Description: "the token does not allow this request",
+			Err:         err,
+		}
+	})
+}
+
+// guard returns a wrapper that authenticates requests and lets those through
+// that check does not refuse.
+func (m *Middleware) guard(check func(*http.Request, *Claims) error) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if c := m.verified(r.Context()); c != nil {
+				if err := check(r, c); err != nil {
+					m.refuse(w, r, err)
+					return
+				}
+				next.ServeHTTP(w, r)
+				return
+			}
+			c, err := m.authenticate(r)
+			if err == nil {
+				err = check(r, c)
+			}
+			if err != nil {
+				m.refuse(w, r, err)
+				return
+			}
+			m.serve(next, w, r, c)
+		})
+	}
+}

@@ -1,0 +1,527 @@
+package bearer
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"example.com/bearer/internal/strictjson"
+)
+
+// Bounds on what a stranger may send.
+const (
+	maxTokenLength = 16 << 10     // bytes of the encoded token
+	maxKeyID       = 256          // bytes of "kid"
+	maxNumericDate = 253402300799 // 9999-12-31T23:59:59Z
+)
+
+// A verifier judges the tokens of one issuer.
+type verifier struct {
+	issuer        string
+	audience      []string
+	audienceClaim string
+	scopeClaims   []string
+	algorithms    []string // accepted
+	leeway        time.Duration
+	validator     *jwt.Validator
+	keys          *keys
+}
+
+// verify takes a token its whole way: canonical form, header, key, signature,
+// claims. The order matters. The form comes first because everything that knows
+// a token by its text stands on a token having but one text. The signature
+// comes before the claims because until then they are a stranger's.
+func (v *verifier) verify(ctx context.Context, token string) (*Claims, error) {
+	s := scratchPool.Get().(*scratch)
+	defer s.free()
+	p, err := s.split(token)
+	if err != nil {
+		return nil, err
+	}
+	h := v.keys.remembered(p.header)
+	if h == nil {
+		if h, err = v.readHeader(s, p); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.checkSignature(ctx, h, p); err != nil {
+		return nil, err
+	}
+	return v.readClaims(s, string(p.payload))
+}
+
+// A scratch is the memory that the verification of one token needs and that
+// nobody sees afterwards.
+type scratch struct {
+	text       [maxTokenLength]byte         // the token
+	decoded    [maxTokenLength * 3 / 4]byte // its payload, signature and header
+	used       int                          // of decoded
+	registered registeredClaims
+}
+
+var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
+
+func (s *scratch) free() {
+	s.used = 0
+	s.registered = registeredClaims{}
+	scratchPool.Put(s)
+}
+
+// parts is a token in JWS compact form (RFC 7515, section 7.1), taken apart.
+type parts struct {
+	header     string // encoded
+	headerText []byte // the same, for decoding
+	signed     string // encoded: header, dot, payload
+	payload    []byte
+	signature  []byte
+}
+
+// split takes token apart. It refuses a token that is not the one canonical
+// encoding of what it says, but leaves the encoding of the header to
+// readHeader: a remembered one need not be looked at again.
+func (s *scratch) split(token string) (parts, error) {
+	if len(token) > maxTokenLength {
+		return parts{}, invalidToken("the token is too long", &refusal{
+			reason: "too_long",
+			err:    jwt.ErrTokenMalformed,
+			got:    strconv.Itoa(len(token)) + " bytes",
+			want:   strconv.Itoa(maxTokenLength) + " at most",
+		})
+	}
+	header, rest, _ := strings.Cut(token, ".")
+	payload, signature, ok := strings.Cut(rest, ".")
+	if !ok || strings.IndexByte(signature, '.') >= 0 {
+		r := &refusal{reason: "malformed", detail: "not three parts with dots between them"}
+		switch strings.Count(token, ".") {
+		case 0:
+			r.hint = "an opaque token; some issuers make a JWT only when asked for an audience"
+		case 4:
+			r.hint = "an encrypted token (JWE)"
+		}
+		return parts{}, malformed(r)
+	}
+	n := copy(s.text[:], token)
+	text := s.text[:n]
+	p := parts{header: header, headerText: text[:len(header)], signed: token[:n-len(signature)-1]}
+	if p.payload, ok = s.decode(text[len(header)+1 : len(header)+1+len(payload)]); !ok {
+		return parts{}, malformed(&refusal{reason: "malformed", detail: "the payload is not base64url"})
+	}
+	if p.signature, ok = s.decode(text[n-len(signature):]); !ok {
+		return parts{}, malformed(&refusal{reason: "malformed", detail: "the signature is not base64url"})
+	}
+	return p, nil
+}
+
+// base64url is the encoding of RFC 7515, section 2: no padding, and the unused
+// bits of the last character are zero.
+var base64url = base64.RawURLEncoding.Strict()
+
+// decode decodes a part of the token into memory that s.free takes back.
+func (s *scratch) decode(part []byte) ([]byte, bool) {
+	// The standard library skips line breaks, in strict mode too. No part is
+	// empty either: even the shortest JSON and the shortest signature are not.
+	if len(part) == 0 || slices.Contains(part, '\n') || slices.Contains(part, '\r') {
+		return nil, false
+	}
+	n, err := base64url.Decode(s.decoded[s.used:], part)
+	out := s.decoded[s.used : s.used+n : s.used+n]
+	s.used += n
+	return out, err == nil
+}
+
+// A header is a JOSE header that passed every check.
+type header struct {
+	method jwt.SigningMethod
+	alg    string     // one name for one thing: "EdDSA" also where the token says "Ed25519"
+	kid    string     // "" if the token names no key
+	nonce  bool       // for a hint
+	token  *jwt.Token // what keyfunc wants to see
+
+	// In a header that a key set remembers: the set, and its keys for h.
+	set        *keySet
+	candidates []candidate
+}
+
+// readHeader reads and checks the header of p.
+func (v *verifier) readHeader(s *scratch, p parts) (*header, error) {
+	text, ok := s.decode(p.headerText)
+	if !ok {
+		return nil, malformed(&refusal{reason: "malformed", detail: "the header is not base64url"})
+	}
+	var (
+		alg, typ, kid, forbidden string
+		hasTyp, hasKID           bool
+		wrongType                string // a parameter that should be a string
+		nonce                    bool
+	)
+	str := func(v strictjson.Value, name string) string {
+		text, ok := v.Text()
+		if !ok {
+			wrongType = name
+		}
+		return text
+	}
+	o := strictjson.Object{Text: string(text)}
+	for o.Next() {
+		switch o.Name {
+		case "alg":
+			alg = str(o.Value, "alg")
+		case "typ":
+			typ, hasTyp = str(o.Value, "typ"), true
+		case "kid":
+			kid, hasKID = str(o.Value, "kid"), true
+		case "crit", "b64":
+			forbidden = o.Name
+		case "nonce":
+			nonce = true
+		}
+	}
+	if err := o.Err(); err != nil {
+		return nil, malformed(&refusal{reason: "malformed", detail: "the header is " + err.Error()})
+	}
+	if wrongType != "" {
+		return nil, malformed(&refusal{reason: "malformed", claim: wrongType, detail: "a header parameter is not a string"})
+	}
+	// RFC 7515, section 4.1.11: no extension is understood here, so none that
+	// is critical can be. "b64" (RFC 7797) changes what is signed.
+	if forbidden != "" {
+		return nil, unverifiable("the token's header asks for an extension that is not supported", &refusal{
+			reason: "crit", claim: forbidden,
+		})
+	}
+	method := methods[alg]
+	if method == nil || !slices.Contains(v.algorithms, method.Alg()) {
+		return nil, unverifiable("the token's signature algorithm is not accepted", &refusal{
+			reason: "algorithm",
+			claim:  "alg",
+			got:    clip(alg),
+			want:   strings.Join(v.algorithms, " or "),
+		})
+	}
+	// RFC 8725, section 3.11. Anything else says that the token is for another
+	// use: an ID token in new profiles, a DPoP proof, a logout token.
+	if hasTyp && !slices.ContainsFunc(accessTokenTypes, func(t string) bool { return strings.EqualFold(t, typ) }) {
+		return nil, unverifiable("the token is not an access token", &refusal{
+			reason: "type",
+			claim:  "typ",
+			got:    clip(typ),
+			want:   strings.Join(accessTokenTypes, " or "),
+		})
+	}
+	if hasKID && (kid == "" || len(kid) > maxKeyID || strings.ContainsFunc(kid, unicode.IsControl)) {
+		return nil, malformed(&refusal{reason: "malformed", claim: "kid", detail: "not a key id"})
+	}
+	h := &header{method: method, alg: method.Alg(), kid: kid, nonce: nonce}
+	h.token = &jwt.Token{Method: method, Header: map[string]any{"alg": h.alg}}
+	if hasKID {
+		h.token.Header["kid"] = kid
+	}
+	return h, nil
+}
+
+// accessTokenTypes are the values of "typ" that an access token may have, in
+// any letter case (RFC 7519, section 5.1; RFC 9068, section 2.1).
+var accessTokenTypes = []string{"JWT", "at+jwt", "application/at+jwt"}
+
+// checkSignature checks that p was signed by a key of the issuer.
+func (v *verifier) checkSignature(ctx context.Context, h *header, p parts) error {
+	arrived := time.Now()
+	for {
+		set, err := v.keys.usable(ctx, arrived)
+		if err != nil {
+			return err
+		}
+		candidates, known := set.candidates(h)
+		for _, c := range candidates {
+			if c.verify(h.method, p) {
+				set.remember(p.header, h, candidates)
+				return nil
+			}
+		}
+		if known {
+			r := &refusal{reason: "signature", err: jwt.ErrTokenSignatureInvalid, claim: "kid", got: clip(h.kid)}
+			if len(candidates) == 0 {
+				r.reason, r.err, r.detail = "key", jwt.ErrTokenUnverifiable, "the issuer's key with this id cannot be used with "+h.alg
+			}
+			if h.nonce {
+				r.hint = "a header with a nonce: probably a token for Microsoft Graph, which nobody else can verify"
+			}
+			return invalidToken("the token's signature is invalid", r)
+		}
+		// No key with this id, or a token without an id that none of the keys
+		// verifies: the issuer may have a key that is not known here yet.
+		if err := v.keys.renewFor(ctx, set, h.kid, arrived); err != nil {
+			return err
+		}
+	}
+}
+
+// registeredClaims are those claims that golang-jwt's validator judges. Their
+// types have been checked before.
+type registeredClaims struct {
+	iss, sub      string
+	aud           []string
+	exp, nbf, iat *jwt.NumericDate
+	dates         [3]jwt.NumericDate
+}
+
+func (c *registeredClaims) GetIssuer() (string, error)                   { return c.iss, nil }
+func (c *registeredClaims) GetSubject() (string, error)                  { return c.sub, nil }
+func (c *registeredClaims) GetAudience() (jwt.ClaimStrings, error)       { return c.aud, nil }
+func (c *registeredClaims) GetExpirationTime() (*jwt.NumericDate, error) { return c.exp, nil }
+func (c *registeredClaims) GetNotBefore() (*jwt.NumericDate, error)      { return c.nbf, nil }
+func (c *registeredClaims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.iat, nil }
+
+// readClaims reads and checks the payload of a token whose signature holds.
+func (v *verifier) readClaims(s *scratch, payload string) (*Claims, error) {
+	c := &Claims{payload: payload}
+	reg := &s.registered
+	wrongType := "" // a claim of another type than it must have
+	text := func(v strictjson.Value, name string) string {
+		text, ok := v.Text()
+		if !ok {
+			wrongType = name
+		}
+		return text
+	}
+	date := func(v strictjson.Value, name string, i int) (*jwt.NumericDate, time.Time) {
+		t, ok := numericDate(v)
+		if !ok {
+			wrongType = name
+		}
+		reg.dates[i].Time = t
+		return &reg.dates[i], t
+	}
+	bound := false
+	client := len(clientClaims)
+	audience := lookup{path: v.audienceClaim}
+	scopes := make([]lookup, 0, 4)
+	for _, path := range v.scopeClaims {
+		scopes = append(scopes, lookup{path: path})
+	}
+
+	o := strictjson.Object{Text: payload}
+	for o.Next() {
+		switch o.Name {
+		case "iss":
+			c.Issuer = text(o.Value, "iss")
+		case "sub":
+			c.Subject = text(o.Value, "sub")
+		case "jti":
+			c.ID = text(o.Value, "jti")
+		case "exp":
+			reg.exp, c.ExpiresAt = date(o.Value, "exp", 0)
+		case "nbf":
+			reg.nbf, c.NotBefore = date(o.Value, "nbf", 1)
+		case "iat":
+			reg.iat, c.IssuedAt = date(o.Value, "iat", 2)
+		case "cnf":
+			bound = true
+		case "nonce", "at_hash":
+			c.idToken = true
+		case "client_id", "azp", "cid", "appid":
+			if id, ok := o.Value.Text(); ok {
+				if rank := slices.Index(clientClaims, o.Name); rank < client {
+					client, c.ClientID = rank, id
+				}
+			}
+		}
+		audience.see(o.Name, o.Value)
+		for i := range scopes {
+			scopes[i].see(o.Name, o.Value)
+		}
+	}
+	if err := o.Err(); err != nil {
+		return nil, malformed(&refusal{reason: "malformed", detail: "the payload is " + err.Error()})
+	}
+	if aud, ok := audience.find(); ok {
+		if c.Audience, ok = readAudience(aud); !ok {
+			wrongType = v.audienceClaim
+		}
+	}
+	if wrongType != "" {
+		return nil, invalidToken("the token's claims are malformed", &refusal{
+			reason: "claim_type",
+			err:    jwt.ErrTokenInvalidClaims,
+			claim:  wrongType,
+			detail: "a claim has the wrong type",
+		})
+	}
+	reg.iss, reg.sub, reg.aud = c.Issuer, c.Subject, c.Audience
+	if err := v.validator.Validate(reg); err != nil {
+		return nil, v.invalidClaims(c, err)
+	}
+	// RFC 7800, section 3: a token that is bound to a key is worth nothing
+	// without proof of that key, and no proof was asked for.
+	if bound {
+		return nil, invalidToken("the token is bound to a key and is no bearer token", &refusal{
+			reason: "bound", err: jwt.ErrTokenInvalidClaims, claim: "cnf",
+		})
+	}
+	for i := range scopes {
+		if value, ok := scopes[i].find(); ok {
+			c.Scope = readScope(value)
+			break
+		}
+	}
+	return c, nil
+}
+
+// clientClaims are the places of a client's id, the standard one first.
+var clientClaims = []string{"client_id", "azp", "cid", "appid"}
+
+// A lookup finds a claim by its exact name or else by a dotted path into
+// nested objects. A name may have dots in it: the longest one that is there
+// counts.
+type lookup struct {
+	path    string
+	value   strictjson.Value // of the member named path[:matched]
+	matched int
+}
+
+func (l *lookup) see(name string, value strictjson.Value) {
+	if len(name) > l.matched && strings.HasPrefix(l.path, name) &&
+		(len(name) == len(l.path) || l.path[len(name)] == '.') {
+		l.value, l.matched = value, len(name)
+	}
+}
+
+func (l *lookup) find() (strictjson.Value, bool) {
+	for l.matched > 0 && l.matched < len(l.path) {
+		inner := lookup{path: l.path[l.matched+1:]}
+		o := strictjson.Object{Text: string(l.value)}
+		for o.Next() {
+			inner.see(o.Name, o.Value)
+		}
+		*l = inner
+	}
+	return l.value, l.matched > 0
+}
+
+// readAudience reads a string or an array of strings (RFC 7519, section 4.1.3).
+func readAudience(v strictjson.Value) ([]string, bool) {
+	if text, ok := v.Text(); ok {
+		return []string{text}, true
+	}
+	if v.Kind() != '[' {
+		return nil, false
+	}
+	var audience []string
+	for e := range v.Elements() {
+		text, ok := e.Text()
+		if !ok {
+			return nil, false
+		}
+		audience = append(audience, text)
+	}
+	return audience, true
+}
+
+// numericDate reads a NumericDate (RFC 7519, section 2) from the beginning of
+// 1970 to the end of 9999. Beyond that, times do not survive conversions.
+func numericDate(v strictjson.Value) (time.Time, bool) {
+	if seconds, err := strconv.ParseUint(string(v), 10, 64); err == nil {
+		return time.Unix(int64(min(seconds, math.MaxInt64)), 0), seconds <= maxNumericDate
+	}
+	seconds, err := strconv.ParseFloat(string(v), 64)
+	if err != nil || v.Kind() == '-' || seconds > maxNumericDate {
+		return time.Time{}, false
+	}
+	whole, fraction := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(fraction*1e9)), true
+}
+
+// invalidClaims makes the refusal for claims that golang-jwt's validator did not
+// accept. It may have found several faults; the first one here is told.
+func (v *verifier) invalidClaims(c *Claims, err error) *Error {
+	r := &refusal{err: fmt.Errorf("%w: %w", jwt.ErrTokenInvalidClaims, err)} // as from jwt.Parser
+	now := time.Now()
+	switch {
+	case c.Issuer != v.issuer:
+		r.reason, r.claim, r.got, r.want = "issuer", "iss", clip(c.Issuer), v.issuer
+		r.hint = issuerHint(c.Issuer, v.issuer)
+		return invalidToken("the token is from another issuer", r)
+	case !slices.ContainsFunc(c.Audience, func(a string) bool { return slices.Contains(v.audience, a) }):
+		r.reason, r.claim = "audience", v.audienceClaim
+		r.got, r.want = clip(strings.Join(c.Audience, " ")), strings.Join(v.audience, " or ")
+		r.hint = v.audienceHint(c)
+		return invalidToken("the token is for another audience", r)
+	case c.ExpiresAt.IsZero():
+		r.reason, r.claim, r.got = "no_expiry", "exp", "missing"
+		return invalidToken("the token has no expiry", r)
+	case errors.Is(err, jwt.ErrTokenExpired):
+		r.reason, r.claim, r.got = "expired", "exp", c.ExpiresAt.UTC().Format(time.RFC3339)
+		r.want = "later than " + now.Add(-v.leeway).UTC().Format(time.RFC3339)
+		return invalidToken("the token has expired", r)
+	case errors.Is(err, jwt.ErrTokenNotValidYet):
+		r.reason, r.claim, r.got = "not_yet_valid", "nbf", c.NotBefore.UTC().Format(time.RFC3339)
+		r.hint = "this clock or the issuer's is off by " + c.NotBefore.Sub(now).Round(time.Second).String()
+		return invalidToken("the token is not valid yet", r)
+	case errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
+		r.reason, r.claim, r.got = "issued_in_future", "iat", c.IssuedAt.UTC().Format(time.RFC3339)
+		r.hint = "this clock or the issuer's is off by " + c.IssuedAt.Sub(now).Round(time.Second).String()
+		return invalidToken("the token was issued in the future", r)
+	}
+	r.reason = "claims"
+	return invalidToken("the token's claims are not valid", r)
+}
+
+func issuerHint(got, want string) string {
+	switch {
+	case strings.TrimSuffix(got, "/") == strings.TrimSuffix(want, "/"):
+		return "the two differ by the slash at the end only"
+	case strings.HasPrefix(got, "https://sts.windows.net/") && strings.HasPrefix(want, "https://login.microsoftonline.com/"):
+		return "a version 1 token of Entra ID: set requestedAccessTokenVersion of the API to 2, or expect this issuer"
+	case strings.HasPrefix(want, "https://sts.windows.net/") && strings.HasPrefix(got, "https://login.microsoftonline.com/"):
+		return "a version 2 token of Entra ID: expect this issuer"
+	}
+	return ""
+}
+
+func (v *verifier) audienceHint(c *Claims) string {
+	for _, got := range c.Audience {
+		for _, want := range v.audience {
+			if strings.TrimSuffix(got, "/") == strings.TrimSuffix(want, "/") {
+				return "the two differ by the slash at the end only"
+			}
+		}
+		if got == "00000003-0000-0000-c000-000000000000" || got == "https://graph.microsoft.com" {
+			return "a token for Microsoft Graph: ask for a scope of this API instead"
+		}
+	}
+	switch {
+	case c.idToken:
+		return "an ID token: the client must send its access token"
+	case len(c.Audience) == 0 && v.audienceClaim == "aud":
+		return "the token has no audience; Config.AudienceClaim names another claim"
+	case slices.Equal(c.Audience, []string{"account"}):
+		return "Keycloak's default audience: add an audience mapper to the client"
+	}
+	return ""
+}
+
+// invalidToken is the reply to a token that is at fault (RFC 6750, section 3.1).
+func invalidToken(description string, r *refusal) *Error {
+	return &Error{Status: http.StatusUnauthorized, Code: codeInvalidToken, Description: description, Err: r}
+}
+
+func malformed(r *refusal) *Error {
+	r.err = jwt.ErrTokenMalformed
+	return invalidToken("the token is malformed", r)
+}
+
+func unverifiable(description string, r *refusal) *Error {
+	r.err = jwt.ErrTokenUnverifiable
+	return invalidToken(description, r)
+}
