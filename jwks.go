@@ -324,6 +324,13 @@ func (k *keys) finish(f *fetch, old, fresh *fetchedSet, err error) {
 		fresh.idle = now.Add(2 * fresh.life)
 		fresh.expires = now.Add(fresh.life + graceLife)
 		k.current.Store(fresh)
+		if old != nil {
+			for identity, gone := range old.keys {
+				if fresh.keys[identity] == nil {
+					gone.withdrawn.Store(true)
+				}
+			}
+		}
 		k.due.Store(int64(fresh.refresh.Sub(k.epoch)))
 	}
 	k.inflight = nil

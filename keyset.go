@@ -62,13 +62,16 @@ var (
 )
 
 // A key is one key of the issuer. It stays the same value from set to set for as
-// long as the issuer publishes it unchanged.
+// long as the issuer publishes it unchanged, so that what was verified with it
+// need not be verified again.
 type key struct {
 	identity   string // all that it was made from
 	kid        string
 	jwk        jwkset.JWK
 	algorithms []string // that it serves
 	sigLength  int      // bytes
+
+	withdrawn atomic.Bool // the issuer does not publish it any more
 }
 
 // readKey reads one element of a JWK set (RFC 7517, section 4) for a token

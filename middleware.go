@@ -75,6 +75,13 @@ type Config struct {
 	// slog.Default() is used, as it is when New is called.
 	Logger *slog.Logger
 
+	// TokenCache is how many verified tokens are kept, so that the next request
+	// with the same token costs no signature check. Zero means 8192, a negative
+	// value none; more than 1048576 are refused. Tokens of up to 4 KiB are kept
+	// from their second use on, until they expire, their key is withdrawn, or
+	// others need the place. One takes about twice its length.
+	TokenCache int
+
 	// ErrorHandler writes the reply to a refused request. The headers
 	// WWW-Authenticate, Cache-Control and Retry-After are set before it is
 	// called; it should send e.Status. If it is nil the reply is a JSON object
@@ -158,6 +165,15 @@ func New(cfg Config) (*Middleware, error) {
 	if strings.ContainsFunc(cfg.Realm, func(r rune) bool { return r < ' ' || r > '~' }) {
 		bad("Realm", "%q has characters that a header cannot carry", cfg.Realm)
 	}
+	var cache *tokenCache
+	switch n := cfg.TokenCache; {
+	case n > maxTokenCache:
+		bad("TokenCache", "%d is more than %d", n, maxTokenCache)
+	case n > 0:
+		cache = newTokenCache(n)
+	case n == 0:
+		cache = newTokenCache(defaultTokenCache)
+	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
@@ -183,7 +199,8 @@ func New(cfg Config) (*Middleware, error) {
 				jwt.WithIssuedAt(),
 				jwt.WithLeeway(leeway),
 			),
-			keys: newKeys(cfg.Issuer, cfg.JWKSURL, cfg.Client, log, algorithms),
+			cache: cache,
+			keys:  newKeys(cfg.Issuer, cfg.JWKSURL, cfg.Client, log, algorithms),
 		},
 		realm:        cfg.Realm,
 		log:          log,
@@ -233,6 +250,9 @@ func (m *Middleware) Optional(next http.Handler) http.Handler {
 // frameworks and protocols with a way of their own to reply. The error is an
 // [*Error], for [Middleware.WriteError] or to be translated.
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
+	if c := m.verified(r.Context()); c != nil {
+		return c, nil
+	}
 	c, err := m.authenticate(r)
 	if err != nil {
 		m.logRefusal(r.Context(), err)
@@ -268,11 +288,8 @@ func (m *Middleware) Ready(ctx context.Context) error {
 	return err
 }
 
-// authenticate returns the claims of the request, verified by m, now or before.
+// authenticate verifies the request's token.
 func (m *Middleware) authenticate(r *http.Request) (*Claims, error) {
-	if c := m.verified(r.Context()); c != nil {
-		return c, nil
-	}
 	token, err := bearerToken(r.Header)
 	if err != nil {
 		return nil, err

@@ -36,13 +36,28 @@ type verifier struct {
 	leeway        time.Duration
 	validator     *jwt.Validator
 	keys          *keys
+	cache         *tokenCache // nil if there is none
 }
 
 // verify takes a token its whole way: canonical form, header, key, signature,
 // claims. The order matters. The form comes first because everything that knows
 // a token by its text stands on a token having but one text. The signature
 // comes before the claims because until then they are a stranger's.
+//
+// A token that went this way before, and for which nothing has changed since,
+// need not go it again.
 func (v *verifier) verify(ctx context.Context, token string) (*Claims, error) {
+	now := time.Now()
+	if e := v.cache.get(token); e != nil && e.holds(now) {
+		// The keys have an age too, which only a look at them can end.
+		if _, err := v.keys.usable(ctx, now); err != nil {
+			return nil, err
+		}
+		if e.holds(now) {
+			return e.claims, nil
+		}
+	}
+
 	s := scratchPool.Get().(*scratch)
 	defer s.free()
 	p, err := s.split(token)
@@ -55,10 +70,16 @@ func (v *verifier) verify(ctx context.Context, token string) (*Claims, error) {
 			return nil, err
 		}
 	}
-	if err := v.checkSignature(ctx, h, p); err != nil {
+	k, err := v.checkSignature(ctx, h, p, now)
+	if err != nil {
 		return nil, err
 	}
-	return v.readClaims(s, string(p.payload))
+	c, err := v.readClaims(s, string(p.payload))
+	if err != nil {
+		return nil, err
+	}
+	v.cache.put(token, c, k, v.leeway, now)
+	return c, nil
 }
 
 // A scratch is the memory that the verification of one token needs and that
@@ -234,19 +255,19 @@ func (v *verifier) readHeader(s *scratch, p parts) (*header, error) {
 // any letter case (RFC 7519, section 5.1; RFC 9068, section 2.1).
 var accessTokenTypes = []string{"JWT", "at+jwt", "application/at+jwt"}
 
-// checkSignature checks that p was signed by a key of the issuer.
-func (v *verifier) checkSignature(ctx context.Context, h *header, p parts) error {
-	arrived := time.Now()
+// checkSignature returns the issuer's key that p was signed with. arrived is when
+// the token came.
+func (v *verifier) checkSignature(ctx context.Context, h *header, p parts, arrived time.Time) (*key, error) {
 	for {
 		set, err := v.keys.usable(ctx, arrived)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		candidates, known := set.candidates(h)
 		for _, c := range candidates {
 			if c.verify(h.method, p) {
 				set.remember(p.header, h, candidates)
-				return nil
+				return c.key, nil
 			}
 		}
 		if known {
@@ -257,12 +278,12 @@ func (v *verifier) checkSignature(ctx context.Context, h *header, p parts) error
 			if h.nonce {
 				r.hint = "a header with a nonce: probably a token for Microsoft Graph, which nobody else can verify"
 			}
-			return invalidToken("the token's signature is invalid", r)
+			return nil, invalidToken("the token's signature is invalid", r)
 		}
 		// No key with this id, or a token without an id that none of the keys
 		// verifies: the issuer may have a key that is not known here yet.
 		if err := v.keys.renewFor(ctx, set, h.kid, arrived); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
@@ -451,12 +472,12 @@ func (v *verifier) invalidClaims(c *Claims, err error) *Error {
 	case c.Issuer != v.issuer:
 		r.reason, r.claim, r.got, r.want = "issuer", "iss", clip(c.Issuer), v.issuer
 		r.hint = issuerHint(c.Issuer, v.issuer)
-		return invalidToken("the token is from another issuer", r)
+		return invalidToken("the token's issuer is not accepted", r)
 	case !slices.ContainsFunc(c.Audience, func(a string) bool { return slices.Contains(v.audience, a) }):
 		r.reason, r.claim = "audience", v.audienceClaim
 		r.got, r.want = clip(strings.Join(c.Audience, " ")), strings.Join(v.audience, " or ")
 		r.hint = v.audienceHint(c)
-		return invalidToken("the token is for another audience", r)
+		return invalidToken("the token's audience is not accepted", r)
 	case c.ExpiresAt.IsZero():
 		r.reason, r.claim, r.got = "no_expiry", "exp", "missing"
 		return invalidToken("the token has no expiry", r)

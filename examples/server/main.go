@@ -64,12 +64,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 
-	// The embedded issuer's name holds the port, which need not be known before
-	// the server listens.
-	host, port, err := net.SplitHostPort(*addr)
 	var problems []error
+	listenAddr, err := net.ResolveTCPAddr("tcp", *addr)
 	if err != nil {
-		problems = append(problems, fmt.Errorf("-addr: %q is not host:port", *addr))
+		problems = append(problems, fmt.Errorf("-addr: %q is no host:port to listen on: %w", *addr, err))
 	}
 	if flags.NArg() > 0 {
 		problems = append(problems, fmt.Errorf("unexpected arguments %q", flags.Args()))
@@ -102,7 +100,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	listener, err := net.ListenTCP("tcp", listenAddr)
 	if err != nil {
 		fmt.Fprintf(stderr, "server: %v\n", err)
 		return 1

@@ -1,0 +1,152 @@
+package bearer
+
+import (
+	"hash/maphash"
+	"math/bits"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Sizes of the cache.
+const (
+	defaultTokenCache = 8192
+	maxTokenCache     = 1 << 20
+	maxCachedLength   = 4 << 10 // bytes of a token that is kept
+	ways              = 8       // places where one token can be
+)
+
+// A tokenCache keeps verified tokens, so that the next request with the same
+// token costs no signature check. It never vouches for a token by itself: a hit
+// counts only if the token is the same to the last byte, its times hold, and
+// the key that signed it is still published.
+//
+// It is a table of sets with a few places each, as in the cache of a processor.
+// A token can be in one set only, so the table bounds the memory, and there is
+// nothing to lock: places are read and replaced atomically, and when two
+// requests replace the same one, one of the tokens is just not kept. The set is
+// chosen by a seeded hash of the end of the token, which tells tokens apart at
+// a small part of the cost of hashing it all.
+//
+// A token is kept when it comes a second time. Tokens that are used once, as
+// those of many machine clients are, thus cost no memory and drive out none.
+type tokenCache struct {
+	seed maphash.Seed
+	sets []places
+	seen []atomic.Uint32 // hashes of tokens that came lately
+}
+
+// places are where a token can be.
+type places [ways]place
+
+type place struct {
+	hash  atomic.Uint64 // of the entry's token: most others are told apart by it
+	entry atomic.Pointer[cacheEntry]
+}
+
+type cacheEntry struct {
+	token  string
+	claims *Claims
+	key    *key        // that signed the token
+	from   time.Time   // the token is valid from then on,
+	until  time.Time   // and not any more then
+	used   atomic.Bool // since the last search for a place
+}
+
+// newTokenCache returns a cache for about n tokens.
+func newTokenCache(n int) *tokenCache {
+	sets := (n + ways - 1) / ways
+	return &tokenCache{seed: maphash.MakeSeed(), sets: make([]places, sets), seen: make([]atomic.Uint32, n)}
+}
+
+// hash returns a hash of the end of token.
+func (c *tokenCache) hash(token string) uint64 {
+	return maphash.String(c.seed, token[max(0, len(token)-32):])
+}
+
+// index maps a hash to 0 … n-1.
+func index(hash uint64, n int) int {
+	i, _ := bits.Mul64(hash, uint64(n))
+	return int(i)
+}
+
+// get returns the entry of token, or nil. Whether it holds is for the caller to
+// ask.
+func (c *tokenCache) get(token string) *cacheEntry {
+	if c == nil {
+		return nil
+	}
+	hash := c.hash(token)
+	set := &c.sets[index(hash, len(c.sets))]
+	for i := range set {
+		if set[i].hash.Load() != hash {
+			continue
+		}
+		// The whole token is compared: its end alone identifies nothing.
+		if e := set[i].entry.Load(); e != nil && e.token == token {
+			if !e.used.Load() { // seldom written, so that cores can share it
+				e.used.Store(true)
+			}
+			return e
+		}
+	}
+	return nil
+}
+
+// holds reports whether the entry still says what a verification would.
+func (e *cacheEntry) holds(now time.Time) bool {
+	return now.Before(e.until) && !now.Before(e.from) && !e.key.withdrawn.Load()
+}
+
+// put keeps a token that was verified with k, if it has been here before.
+func (c *tokenCache) put(token string, claims *Claims, k *key, leeway time.Duration, now time.Time) {
+	if c == nil || len(token) > maxCachedLength {
+		return
+	}
+	hash := c.hash(token)
+	seen := &c.seen[index(hash, len(c.seen))]
+	if mark := uint32(hash); seen.Swap(mark) != mark {
+		return
+	}
+	from := claims.NotBefore
+	if claims.IssuedAt.After(from) {
+		from = claims.IssuedAt
+	}
+	e := &cacheEntry{
+		// The string may be part of a buffer that its owner uses again. An
+		// entry must never change.
+		token:  strings.Clone(token),
+		claims: claims,
+		key:    k,
+		from:   from.Add(-leeway),
+		until:  claims.ExpiresAt.Add(leeway),
+	}
+	p := c.sets[index(hash, len(c.sets))].victim(hash, token, now)
+	p.hash.Store(hash)
+	p.entry.Store(e)
+}
+
+// victim returns the place for a token: the one it has, one that is free or whose
+// entry no longer holds, or one that was not used lately.
+func (set *places) victim(hash uint64, token string, now time.Time) *place {
+	var free *place
+	for i := range set {
+		switch e := set[i].entry.Load(); {
+		case e == nil || !e.holds(now):
+			free = &set[i]
+		case e.token == token:
+			return &set[i]
+		}
+	}
+	if free != nil {
+		return free
+	}
+	// The second time round, all that were used have lost their mark.
+	for i := range uint64(2 * ways) {
+		p := &set[(hash+i)%ways]
+		if e := p.entry.Load(); e == nil || !e.used.Swap(false) {
+			return p
+		}
+	}
+	return &set[hash%ways]
+}
