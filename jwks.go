@@ -66,6 +66,8 @@ type keys struct {
 
 	current atomic.Pointer[fetchedSet] // nil until the first fetch succeeded
 	due     atomic.Int64               // when a look-up must see to a refresh: nanoseconds after epoch
+	fetches atomic.Int64               // begun so far
+	refused atomic.Int64               // requests, for want of keys
 
 	mu       sync.Mutex // guards what follows, and changes of the two above
 	inflight *fetch     // nil if there is none
@@ -105,14 +107,16 @@ type fetchedSet struct {
 	*keySet
 	url, etag string
 	life      time.Duration // soft
-	asked     time.Time     // when the fetch began: what was published before that is in the set
-	refresh   time.Time     // when to get a newer one
-	idle      time.Time     // nobody looked for one since long
-	expires   time.Time     // when the set serves no more
+	number    int64         // of the fetch that brought it
+	fetched   time.Time
+	refresh   time.Time // when to get a newer one
+	idle      time.Time // nobody looked for one since long
+	expires   time.Time // when the set serves no more
 }
 
 // A fetch is one attempt to get the keys. All who need its result share it.
 type fetch struct {
+	number  int64
 	started time.Time
 	done    chan struct{} // closed when err is set
 	err     error
@@ -167,14 +171,24 @@ func (k *keys) usable(ctx context.Context, now time.Time) (*fetchedSet, error) {
 	return nil, k.gaveUp(ctx)
 }
 
-// renewFor gets a newer set than s for a token, come at the time arrived, whose
-// key s does not hold: the issuer may have begun to sign with a new key. It
-// returns nil if there is one, to look into again.
+// An arrival is when a token came, by the clock and in the order of fetches: the
+// answer to a fetch that began later tells whether the issuer has its key. That
+// to an earlier one may have left before the key was published.
+type arrival struct {
+	at      time.Time
+	fetches int64 // begun before
+}
+
+func (k *keys) arrival(now time.Time) arrival { return arrival{now, k.fetches.Load()} }
+
+// renewFor gets a newer set than s for a token whose key s does not hold: the
+// issuer may have begun to sign with a new key. It returns nil if there is one,
+// to look into again.
 //
 // Strangers can send such tokens too. So a bucket bounds how many of these
 // fetches there are, and a key id that a fetch did not bring is not asked for
 // again for a while. Known keys never wait for any of this.
-func (k *keys) renewFor(ctx context.Context, s *fetchedSet, kid string, arrived time.Time) error {
+func (k *keys) renewFor(ctx context.Context, s *fetchedSet, kid string, arrived arrival) error {
 	k.mu.Lock()
 	now := time.Now()
 	if k.current.Load() != s {
@@ -190,8 +204,8 @@ func (k *keys) renewFor(ctx context.Context, s *fetchedSet, kid string, arrived 
 	case k.failures > 0 && f == nil:
 		f = k.start(now)
 	case k.failures > 0:
-	case !s.asked.Before(arrived):
-		// The issuer was asked after the token came and does not have the key.
+	case s.number > arrived.fetches:
+		// The issuer was asked since the token came and does not have the key.
 		k.miss(kid, now)
 		fallthrough
 	case now.Before(k.missing[kid]), f == nil && !k.unknown.take(now):
@@ -202,14 +216,53 @@ func (k *keys) renewFor(ctx context.Context, s *fetchedSet, kid string, arrived 
 	}
 	k.mu.Unlock()
 
-	if f.wait(ctx, arrived.Add(waitTimeout).Sub(now)) && f.err == nil {
+	if f.wait(ctx, arrived.at.Add(waitTimeout).Sub(now)) && f.err == nil {
 		return nil
 	}
 	return k.gaveUp(ctx)
 }
 
+// KeyStats is the state of an issuer's keys at one moment, for health pages and
+// metrics. The counters only ever grow.
+type KeyStats struct {
+	// Keys is how many usable keys are at hand: zero before the first fetch
+	// succeeded, and when the latest that did is more than a day past its time.
+	Keys int
+
+	// FetchedAt is when the keys were last fetched or confirmed. It is the zero
+	// time before the first fetch succeeded.
+	FetchedAt time.Time
+
+	// Err is why the latest fetch failed, or nil if it did not.
+	Err error
+
+	// Fetches counts the fetches that have begun.
+	Fetches int64
+
+	// Refused counts the requests that got status 503, since the keys for them
+	// could not be had, or since they were cancelled while they waited.
+	Refused int64
+}
+
+// KeyStats returns the present state of the issuer's keys. It causes no fetch
+// and is cheap enough to be polled.
+func (m *Middleware) KeyStats() KeyStats {
+	k := m.verifier.keys
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	stats := KeyStats{Err: k.lastErr, Fetches: k.fetches.Load(), Refused: k.refused.Load()}
+	if s := k.current.Load(); s != nil {
+		stats.FetchedAt = s.fetched
+		if time.Now().Before(s.expires) {
+			stats.Keys = len(s.keys)
+		}
+	}
+	return stats
+}
+
 // unavailable is the refusal of a request whose key cannot be had at present.
-func (k *keys) unavailable(now time.Time) error {
+func (k *keys) unavailable(now time.Time) *Error {
+	k.refused.Add(1)
 	k.mu.Lock()
 	retryAfter, err := k.retryAt.Sub(now), k.lastErr
 	k.mu.Unlock()
@@ -227,7 +280,7 @@ func (k *keys) unavailable(now time.Time) error {
 
 // gaveUp is the refusal of a request that waited for keys in vain.
 func (k *keys) gaveUp(ctx context.Context) error {
-	err := k.unavailable(time.Now()).(*Error)
+	err := k.unavailable(time.Now())
 	if ctx.Err() != nil {
 		err.Err = context.Cause(ctx)
 	}
@@ -276,7 +329,7 @@ func (b *bucket) take(now time.Time) bool {
 
 // start starts a fetch. k.mu is held, and k.inflight is nil.
 func (k *keys) start(now time.Time) *fetch {
-	f := &fetch{started: now, done: make(chan struct{})}
+	f := &fetch{number: k.fetches.Add(1), started: now, done: make(chan struct{})}
 	k.inflight = f
 	s := k.current.Load()
 	if s != nil && (k.failures > 0 || now.Before(s.idle)) {
@@ -319,7 +372,8 @@ func (k *keys) finish(f *fetch, old, fresh *fetchedSet, err error) {
 		k.due.Store(int64(k.retryAt.Sub(k.epoch)))
 	} else {
 		k.failures, k.lastErr, k.retryAt = 0, nil, time.Time{}
-		fresh.asked = f.started
+		fresh.number = f.number
+		fresh.fetched = now
 		fresh.refresh = now.Add(time.Duration(float64(fresh.life) * refreshPart))
 		fresh.idle = now.Add(2 * fresh.life)
 		fresh.expires = now.Add(fresh.life + graceLife)

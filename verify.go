@@ -70,7 +70,7 @@ func (v *verifier) verify(ctx context.Context, token string) (*Claims, error) {
 			return nil, err
 		}
 	}
-	k, err := v.checkSignature(ctx, h, p, now)
+	k, err := v.checkSignature(ctx, h, p, v.keys.arrival(now))
 	if err != nil {
 		return nil, err
 	}
@@ -255,11 +255,10 @@ func (v *verifier) readHeader(s *scratch, p parts) (*header, error) {
 // any letter case (RFC 7519, section 5.1; RFC 9068, section 2.1).
 var accessTokenTypes = []string{"JWT", "at+jwt", "application/at+jwt"}
 
-// checkSignature returns the issuer's key that p was signed with. arrived is when
-// the token came.
-func (v *verifier) checkSignature(ctx context.Context, h *header, p parts, arrived time.Time) (*key, error) {
+// checkSignature returns the issuer's key that p was signed with.
+func (v *verifier) checkSignature(ctx context.Context, h *header, p parts, arrived arrival) (*key, error) {
 	for {
-		set, err := v.keys.usable(ctx, arrived)
+		set, err := v.keys.usable(ctx, arrived.at)
 		if err != nil {
 			return nil, err
 		}
