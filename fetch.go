@@ -19,24 +19,34 @@ import (
 // fetch gets the key set, which is to replace old, and before that its URL if
 // need be.
 func (k *keys) fetch(ctx context.Context, old *fetchedSet) (*fetchedSet, error) {
-	location, discovered := k.jwksURL, false
-	if location == "" {
-		if discovered = !time.Now().Before(k.metadataUntil); discovered {
-			if err := k.discover(ctx); err != nil {
-				return nil, err
-			}
-		}
-		location = k.metadata
+	if k.jwksURL != "" {
+		return k.fetchFrom(ctx, k.jwksURL, old)
 	}
-	d, err := k.get(ctx, location, "application/jwk-set+json, application/json", old)
-	if isGone(err) && k.jwksURL == "" && !discovered {
-		// The keys have moved.
-		if err := k.discover(ctx); err != nil {
+	if time.Now().Before(k.metadataUntil) {
+		fresh, err := k.fetchFrom(ctx, k.metadata, old)
+		if err == nil {
+			return fresh, nil
+		}
+		// The keys may have moved. If they are plainly gone, that is looked
+		// into at once, and otherwise with the next try.
+		k.metadataUntil = time.Time{}
+		if !isGone(err) {
 			return nil, err
 		}
-		location = k.metadata
-		d, err = k.get(ctx, location, "application/jwk-set+json, application/json", old)
 	}
+	if err := k.discover(ctx); err != nil {
+		return nil, err
+	}
+	fresh, err := k.fetchFrom(ctx, k.metadata, old)
+	if err != nil {
+		k.metadataUntil = time.Time{}
+	}
+	return fresh, err
+}
+
+// fetchFrom gets the key set at location.
+func (k *keys) fetchFrom(ctx context.Context, location string, old *fetchedSet) (*fetchedSet, error) {
+	d, err := k.get(ctx, location, "application/jwk-set+json, application/json", old)
 	if err != nil {
 		return nil, err
 	}

@@ -171,6 +171,7 @@ func statusOf(err error) int {
 }
 
 func TestRefusedAndHangingConnections(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -192,6 +193,7 @@ func TestRefusedAndHangingConnections(t *testing.T) {
 }
 
 func TestSlowDrip(t *testing.T) {
+	t.Parallel()
 	iss := newSite(t, "", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if r.URL.Path != keysPath {
 			next.ServeHTTP(w, r)
@@ -324,4 +326,27 @@ func TestKeysMoved(t *testing.T) {
 			}
 		}, func(c *bearer.Config) { c.JWKSURL = "" })
 	}
+}
+
+// A place that never gave any keys is not asked for a day.
+func TestMetadataCorrected(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		place := "/wrong"
+		b.setAnswer(func(r *http.Request, resp *http.Response) (*http.Response, error) {
+			rec := httptest.NewRecorder()
+			switch r.URL.Path {
+			case metadataPath:
+				fmt.Fprintf(rec, `{"issuer":%q,"jwks_uri":"https://login.example.com%s"}`, b.iss.URL, place)
+			case keysPath:
+				b.iss.ServeHTTP(rec, r)
+			default:
+				rec.WriteHeader(500)
+			}
+			return rec.Result(), nil
+		})
+		b.want("a wrong place", b.token(), 503, 0, 2)
+		place = keysPath
+		time.Sleep(time.Second)
+		b.want("the right place", b.token(), 200, 0, 2)
+	}, func(c *bearer.Config) { c.JWKSURL = "" })
 }

@@ -89,7 +89,7 @@ func readKey(text string, accepted []string) (k *key, kid string, err error) {
 		}
 		return text
 	}
-	verifies, private := true, ""
+	hasAlg, hasUse, verifies, private := false, false, true, ""
 	o := strictjson.Object{Text: text}
 	for o.Next() {
 		switch o.Name {
@@ -108,9 +108,9 @@ func readKey(text string, accepted []string) (k *key, kid string, err error) {
 		case "kid":
 			kid = str(o.Value, "kid")
 		case "alg":
-			alg = str(o.Value, "alg")
+			alg, hasAlg = str(o.Value, "alg"), true
 		case "use":
-			use = str(o.Value, "use")
+			use, hasUse = str(o.Value, "use"), true
 		case "key_ops":
 			verifies = false
 			for op := range o.Value.Elements() {
@@ -130,13 +130,13 @@ func readKey(text string, accepted []string) (k *key, kid string, err error) {
 		return nil, kid, errors.New("a shared secret")
 	case private != "":
 		return nil, kid, fmt.Errorf("published with its private part %q: it is compromised", private)
-	case use != "" && use != "sig":
+	case hasUse && use != "sig":
 		return nil, kid, fmt.Errorf("\"use\" is %q", clip(use))
 	case !verifies:
 		return nil, kid, errors.New("\"key_ops\" lacks \"verify\"")
 	}
 	m.KID = kid
-	if alg != "" {
+	if hasAlg {
 		method := methods[alg]
 		if method == nil {
 			return nil, kid, fmt.Errorf("\"alg\" is %q", clip(alg))
@@ -175,7 +175,7 @@ func readKey(text string, accepted []string) (k *key, kid string, err error) {
 	// that names none, which RFC 7517, section 4.4, allows, serves all that its
 	// type allows.
 	serves := func(name string) bool {
-		return slices.Contains(accepted, name) && (m.ALG == "" || name == m.ALG.String())
+		return slices.Contains(accepted, name) && (!hasAlg || name == m.ALG.String())
 	}
 	k.algorithms = slices.DeleteFunc(slices.Clone(k.algorithms), func(name string) bool { return !serves(name) })
 	if len(k.algorithms) == 0 {

@@ -114,6 +114,11 @@ func TestOddKeys(t *testing.T) {
 
 		{"use enc", with(rsaPublic, jwk{"use": "enc"}), "RS256", rsaKey, false},
 		{"use of SPIFFE", with(rsaPublic, jwk{"use": "jwt-svid"}), "RS256", rsaKey, false},
+		{"use empty", with(rsaPublic, jwk{"use": ""}), "RS256", rsaKey, false},
+		{"alg empty", with(rsaPublic, jwk{"alg": ""}), "RS256", rsaKey, false},
+		{"too deep", with(rsaPublic, jwk{"x": json.RawMessage(strings.Repeat("[", 100) + strings.Repeat("]", 100))}), "RS256", rsaKey, false},
+		{"a lone surrogate", with(rsaPublic, jwk{"z": json.RawMessage(`"\ud800"`)}), "RS256", rsaKey, false},
+		{"not UTF-8", json.RawMessage(strings.Replace(string(marshal(rsaPublic)), "{", "{\"z\":\"\xff\",", 1)), "RS256", rsaKey, false},
 		{"use a number", with(rsaPublic, jwk{"use": 1}), "RS256", rsaKey, false},
 		{"key_ops without verify", with(rsaPublic, jwk{"key_ops": []string{"sign"}}), "RS256", rsaKey, false},
 		{"key_ops empty", with(rsaPublic, jwk{"key_ops": []string{}}), "RS256", rsaKey, false},
@@ -169,7 +174,7 @@ func TestOddKeys(t *testing.T) {
 				} else {
 					keys = append(keys, marshal(tt.key))
 				}
-				iss.SetKeys(marshal(map[string]any{"keys": keys}))
+				iss.SetKeys([]byte(`{"keys":[` + string(bytes.Join(rawMessages(keys), []byte(","))) + `]}`))
 				if _, err := auth.Verify(t.Context(), iss.Token(audience, nil)); err != nil {
 					t.Fatalf("the good key is lost: %v", err)
 				}
@@ -187,7 +192,7 @@ func TestOddKeys(t *testing.T) {
 					t.Errorf("%s: a token signed with it: status %d, want 401", order, statusOf(err))
 				}
 				// A key id that the set lists is not asked for again.
-				listed := bytes.Contains(marshal(tt.key), []byte(`"kid":"odd"`)) && tt.alg != "HS256" && tt.key != nil && tt.name != "an array"
+				listed := bytes.Contains(marshal(tt.key), []byte(`"kid":"odd"`)) && tt.alg != "HS256" && tt.key != nil && tt.name != "an array" && tt.name != "not UTF-8"
 				if n := iss.Fetches() - before; listed && n != 0 {
 					t.Errorf("%s: %d fetches for a key that was skipped, want none", order, n)
 				}
@@ -196,7 +201,17 @@ func TestOddKeys(t *testing.T) {
 	}
 }
 
+func rawMessages(all []json.RawMessage) (raw [][]byte) {
+	for _, m := range all {
+		raw = append(raw, m)
+	}
+	return raw
+}
+
 func marshal(v any) json.RawMessage {
+	if raw, ok := v.(json.RawMessage); ok {
+		return raw // also what is no JSON
+	}
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err)

@@ -63,6 +63,7 @@ type Issuer struct {
 
 	mu      sync.Mutex
 	keys    []*signingKey // published; the last one signs
+	next    *signingKey   // published too, if there is one, but does not sign yet
 	made    int           // keys so far
 	tokens  int
 	fetches int
@@ -148,7 +149,15 @@ func (i *Issuer) KeyID() string {
 func (i *Issuer) UseAlgorithm(algorithm string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.keys = []*signingKey{i.newKey(algorithm)}
+	i.keys, i.next = []*signingKey{i.newKey(algorithm)}, nil
+}
+
+// Announce makes the issuer publish a new key without signing with it yet. The
+// next Rotate or Replace takes it into use.
+func (i *Issuer) Announce() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.next = i.newKey(i.keys[0].method.Alg())
 }
 
 // Rotate makes the issuer sign with a new key. The old ones stay published, so
@@ -156,7 +165,7 @@ func (i *Issuer) UseAlgorithm(algorithm string) {
 func (i *Issuer) Rotate() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.keys = append(i.keys, i.newKey(i.keys[0].method.Alg()))
+	i.keys = append(i.keys, i.takeNext())
 }
 
 // Replace makes the issuer sign with a new key and withdraws the old ones, as
@@ -164,7 +173,16 @@ func (i *Issuer) Rotate() {
 func (i *Issuer) Replace() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.keys = []*signingKey{i.newKey(i.keys[0].method.Alg())}
+	i.keys = []*signingKey{i.takeNext()}
+}
+
+func (i *Issuer) takeNext() *signingKey {
+	k := i.next
+	if k == nil {
+		k = i.newKey(i.keys[0].method.Alg())
+	}
+	i.next = nil
+	return k
 }
 
 func (i *Issuer) newKey(algorithm string) *signingKey {
@@ -287,7 +305,11 @@ func (i *Issuer) keySet() []byte {
 		return i.raw
 	}
 	var set jwkset.JWKSMarshal
-	for _, k := range i.keys {
+	all := i.keys[:len(i.keys):len(i.keys)]
+	if i.next != nil {
+		all = append(all, i.next)
+	}
+	for _, k := range all {
 		jwk, err := jwkset.NewJWKFromKey(k.signer.Public(), jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{
 			KID: k.id,
 			ALG: jwkset.ALG(k.method.Alg()),

@@ -21,6 +21,9 @@ import (
 // counts as one.
 const MaxDepth = 32
 
+// looseDepth keeps the recursion within bounds where MaxDepth does not apply.
+const looseDepth = 1000
+
 // The reasons for refusing a text. None of them repeats any of it.
 var (
 	ErrSyntax    = errors.New("not a JSON object")
@@ -41,9 +44,9 @@ var (
 type Object struct {
 	Text string
 
-	// LooseBelow tolerates members that stand twice in the objects inside this
-	// one. It is for documents whose inner objects the caller reads and judges
-	// one by one, each as an Object of its own.
+	// LooseBelow checks no more than the grammar of what is inside of this
+	// object's members. It is for documents whose inner objects the caller
+	// reads one by one, each as an Object of its own, and judges by themselves.
 	LooseBelow bool
 
 	// Name is the current member's name without quotes and escapes, Value its
@@ -78,7 +81,7 @@ func (o *Object) next() bool {
 	if first {
 		// Checked for all of the text at once, so that the loops below need
 		// not tell the bytes above 0x7f apart.
-		if !utf8.ValidString(o.Text) {
+		if !o.LooseBelow && !utf8.ValidString(o.Text) {
 			o.err = ErrUnicode
 			return false
 		}
@@ -135,12 +138,11 @@ func (v Value) Elements() iter.Seq[Value] {
 	}
 }
 
-// A scanner checks the grammar of RFC 8259 in text, which is valid UTF-8. Its
-// methods take the index at which to start and return the one at which they
+// A scanner checks the grammar of RFC 8259 in text. Its methods take the index at which to start and return the one at which they
 // ended; the first thing that is wrong goes to err and ends everything.
 type scanner struct {
 	text  string
-	loose bool // tolerate duplicates below depth 1
+	loose bool // below depth 1, only the grammar counts
 	err   error
 }
 
@@ -214,7 +216,7 @@ func (s *scanner) value(i, depth int) int {
 	case '"':
 		return s.str(i)
 	case '{', '[':
-		if depth == MaxDepth {
+		if depth == MaxDepth && !s.loose || depth == looseDepth {
 			s.fail(ErrDepth)
 			return i
 		}
@@ -339,11 +341,13 @@ func (s *scanner) escape(t string) int {
 	if !utf16.IsSurrogate(r) {
 		return 6
 	}
-	if low, ok := hex4(t[6:]); !ok || utf16.DecodeRune(r, low) == utf8.RuneError {
-		s.fail(ErrUnicode)
-		return 0
+	if low, ok := hex4(t[6:]); ok && utf16.DecodeRune(r, low) != utf8.RuneError {
+		return 12
 	}
-	return 12
+	if !s.loose {
+		s.fail(ErrUnicode)
+	}
+	return 6
 }
 
 // hex4 reads the \uXXXX at the start of t.
@@ -391,9 +395,8 @@ func unquote(q string) string {
 		case 'u':
 			n = 6
 			r, _ := hex4(q)
-			if utf16.IsSurrogate(r) {
+			if low, ok := hex4(q[6:]); ok && utf16.DecodeRune(r, low) != utf8.RuneError {
 				n = 12
-				low, _ := hex4(q[6:])
 				r = utf16.DecodeRune(r, low)
 			}
 			b = utf8.AppendRune(b, r)

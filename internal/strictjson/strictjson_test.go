@@ -132,11 +132,14 @@ func TestObject(t *testing.T) {
 
 func TestLooseBelow(t *testing.T) {
 	for text, want := range map[string]error{
-		`{"keys":[{"kid":"a","kid":"b"}]}`:     nil,
-		`{"a":{"x":{"y":1,"y":2},"x":3}}`:      nil,
-		`{"keys":[],"keys":[]}`:                strictjson.ErrDuplicate,
-		`{"keys":[{"kid":"a","kid":"b",}]}`:    strictjson.ErrSyntax,
-		`{"keys":[{"kid":"\ud800","kid":""}]}`: strictjson.ErrUnicode,
+		`{"keys":[{"kid":"a","kid":"b"}]}`:                                       nil,
+		`{"a":{"x":{"y":1,"y":2},"x":3}}`:                                        nil,
+		`{"keys":[],"keys":[]}`:                                                  strictjson.ErrDuplicate,
+		`{"keys":[{"kid":"a","kid":"b",}]}`:                                      strictjson.ErrSyntax,
+		`{"keys":[{"kid":"\ud800","kid":""}]}`:                                   nil,
+		"{\"keys\":[{\"kid\":\"\xff\"}]}":                                        nil,
+		`{"keys":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`:   nil,
+		`{"keys":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}`: strictjson.ErrDepth,
 	} {
 		o := strictjson.Object{Text: text, LooseBelow: true}
 		for o.Next() {
@@ -223,6 +226,17 @@ func FuzzObject(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, text string) {
+		// Loosely, all JSON objects pass but those with a member twice.
+		loose := strictjson.Object{Text: text, LooseBelow: true}
+		for loose.Next() {
+		}
+		if err := loose.Err(); err != nil && err != strictjson.ErrDuplicate && err != strictjson.ErrDepth && reference(text) == nil {
+			t.Fatalf("%q: refused loosely: %v", text, err)
+		}
+		if loose.Err() == nil && !json.Valid([]byte(text)) {
+			t.Fatalf("%q: accepted loosely", text)
+		}
+
 		got := map[string]json.RawMessage{}
 		o := strictjson.Object{Text: text}
 		for o.Next() {

@@ -1,0 +1,196 @@
+package bearertest_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/bearer"
+	"example.com/bearer/bearertest"
+)
+
+const audience = "https://api.example.com"
+
+func newAuth(t *testing.T, iss *bearertest.Issuer, client *http.Client) *bearer.Middleware {
+	t.Helper()
+	auth, err := bearer.New(bearer.Config{Issuer: iss.URL, Audience: []string{audience}, Client: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return auth
+}
+
+// status verifies token and returns the status of the reply.
+func status(auth *bearer.Middleware, token string) int {
+	_, err := auth.Verify(context.Background(), token)
+	var e *bearer.Error
+	if errors.As(err, &e) {
+		return e.Status
+	}
+	return 200
+}
+
+func TestToken(t *testing.T) {
+	iss := bearertest.NewIssuer("https://login.example.com/tenant/")
+	part := func(token string, i int) map[string]any {
+		b, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m map[string]any
+		if err := json.Unmarshal(b, &m); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	now := float64(time.Now().Unix())
+	token := iss.Token(audience, bearertest.Claims{"sub": "alice", "client_id": nil, "tenant": map[string]any{"id": 1}})
+	if got, want := fmt.Sprint(part(token, 0)), "map[alg:ES256 kid:key-1 typ:at+jwt]"; got != want {
+		t.Errorf("header = %s, want %s", got, want)
+	}
+	claims := part(token, 1)
+	if exp, iat := claims["exp"].(float64), claims["iat"].(float64); exp-iat != 3600 || iat < now || iat > now+2 {
+		t.Errorf("exp and iat are %v and %v, want now and an hour later", exp, iat)
+	}
+	delete(claims, "exp")
+	delete(claims, "iat")
+	if got, want := fmt.Sprint(claims), "map[aud:https://api.example.com iss:https://login.example.com/tenant/ jti:1 sub:alice tenant:map[id:1]]"; got != want {
+		t.Errorf("claims = %s, want %s", got, want)
+	}
+	if got := part(iss.Token(audience, nil), 1)["jti"]; got != "2" {
+		t.Errorf("jti of the next token = %v, want 2", got)
+	}
+	if got, want := iss.Sign("a", "b"), base64.RawURLEncoding.EncodeToString([]byte("a"))+"."; !strings.HasPrefix(got, want) {
+		t.Errorf("Sign = %s, want it to take any header", got)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	for _, algorithm := range []string{"ES256", "ES384", "ES512", "EdDSA", "RS256", "PS512"} {
+		iss := bearertest.NewIssuer("https://login.example.com")
+		iss.UseAlgorithm(algorithm)
+		auth := newAuth(t, iss, iss.Client())
+		first := iss.Token(audience, nil)
+		iss.Rotate()
+		second := iss.Token(audience, nil)
+		for i, token := range []string{first, second} {
+			if got := status(auth, token); got != 200 {
+				t.Errorf("%s: token %d: status %d, want 200", algorithm, i, got)
+			}
+		}
+	}
+
+	iss := bearertest.NewIssuer("https://login.example.com")
+	iss.Announce()
+	auth := newAuth(t, iss, iss.Client())
+	if status(auth, iss.Token(audience, nil)) != 200 || iss.KeyID() != "key-1" {
+		t.Errorf("an announced key signs already: %s", iss.KeyID())
+	}
+	old := iss.Token(audience, nil)
+	iss.Replace()
+	if iss.KeyID() != "key-2" || status(auth, iss.Token(audience, nil)) != 200 || iss.Fetches() != 1 {
+		t.Errorf("the announced key %s is not in use, or was not published: %d fetches", iss.KeyID(), iss.Fetches())
+	}
+	if got := status(newAuth(t, iss, iss.Client()), old); got != 401 {
+		t.Errorf("a replaced key: status %d, want 401", got)
+	}
+}
+
+func TestFaults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, tt := range map[string]struct {
+			begin, end func(*bearertest.Issuer)
+			status     int
+			takes      time.Duration
+		}{
+			"down":    {func(i *bearertest.Issuer) { i.SetDown(true) }, func(i *bearertest.Issuer) { i.SetDown(false) }, 503, 0},
+			"hanging": {func(i *bearertest.Issuer) { i.SetHanging(true) }, func(i *bearertest.Issuer) { i.SetHanging(false) }, 503, 4500 * time.Millisecond},
+			"slow":    {func(i *bearertest.Issuer) { i.SetDelay(time.Second) }, func(i *bearertest.Issuer) { i.SetDelay(0) }, 200, 2 * time.Second},
+			"slower":  {func(i *bearertest.Issuer) { i.SetDelay(time.Hour) }, func(i *bearertest.Issuer) { i.SetDelay(0) }, 503, 4500 * time.Millisecond},
+			"garbage": {func(i *bearertest.Issuer) { i.SetKeys([]byte("x")) }, func(i *bearertest.Issuer) { i.SetKeys(nil) }, 503, 0},
+		} {
+			iss := bearertest.NewIssuer("https://login.example.com")
+			auth := newAuth(t, iss, iss.Client())
+			tt.begin(iss)
+			start := time.Now()
+			if got := status(auth, iss.Token(audience, nil)); got != tt.status || time.Since(start) != tt.takes {
+				t.Errorf("%s: status %d after %v, want %d after %v", name, got, time.Since(start), tt.status, tt.takes)
+			}
+			tt.end(iss)
+			time.Sleep(15 * time.Second)
+			if got := status(auth, iss.Token(audience, nil)); got != 200 {
+				t.Errorf("%s, when it is over: status %d, want 200", name, got)
+			}
+		}
+	})
+}
+
+func TestMounted(t *testing.T) {
+	server := httptest.NewServer(nil)
+	defer server.Close()
+	iss := bearertest.NewIssuer(server.URL + "/issuer")
+	mux := http.NewServeMux()
+	mux.Handle("/issuer/", iss)
+	server.Config.Handler = mux
+	if got := status(newAuth(t, iss, nil), iss.Token(audience, nil)); got != 200 {
+		t.Errorf("over HTTP: status %d, want 200", got)
+	}
+	resp, err := http.Get(server.URL + "/issuer/nothing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.StatusCode != 404 {
+		t.Errorf("elsewhere: status %d, want 404", resp.StatusCode)
+	}
+	iss.SetDown(true)
+	if resp, err := http.Get(server.URL + "/issuer/.well-known/jwks.json"); err == nil {
+		t.Errorf("down: got status %d, want no answer", resp.StatusCode)
+	}
+}
+
+// Client reaches the issuer and nothing else, and needs no network for it.
+func TestClient(t *testing.T) {
+	iss := bearertest.NewIssuer("https://login.example.com")
+	if _, err := iss.Client().Get("https://elsewhere.example.com/.well-known/jwks.json"); err == nil {
+		t.Error("a request to another host succeeds")
+	}
+	resp, err := iss.Client().Get("https://login.example.com/.well-known/jwks.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	if !strings.Contains(string(body), `"kid":"key-1"`) || strings.Contains(string(body), `"d":`) {
+		t.Errorf("key set = %s, want the public key", body)
+	}
+	r, _ := http.NewRequest("GET", resp.Request.URL.String(), nil)
+	r.Header.Set("If-None-Match", resp.Header.Get("ETag"))
+	if resp, err := iss.Client().Do(r); err != nil || resp.StatusCode != 304 {
+		t.Errorf("a conditional request: %v, %v, want status 304", resp, err)
+	}
+}
+
+func TestPanics(t *testing.T) {
+	for name, f := range map[string]func(){
+		"no URL":       func() { bearertest.NewIssuer("issuer") },
+		"no algorithm": func() { bearertest.NewIssuer("https://login.example.com").UseAlgorithm("HS256") },
+		"no JSON":      func() { bearertest.NewIssuer("https://login.example.com").Token("", bearertest.Claims{"f": func() {}}) },
+	} {
+		func() {
+			defer func() {
+				if p := fmt.Sprint(recover()); !strings.HasPrefix(p, "bearertest: ") {
+					t.Errorf("%s: panic %q, want one of bearertest", name, p)
+				}
+			}()
+			f()
+		}()
+	}
+}

@@ -1,0 +1,215 @@
+package bearer_test
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/bearer"
+	"example.com/bearer/bearertest"
+)
+
+// warm verifies token until it is in the cache, which shows in the Claims being
+// the same.
+func warm(t *testing.T, auth *bearer.Middleware, token string) *bearer.Claims {
+	t.Helper()
+	for range 3 {
+		if _, err := auth.Verify(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := auth.Verify(t.Context(), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func cached(t *testing.T, auth *bearer.Middleware, token string, c *bearer.Claims) bool {
+	t.Helper()
+	again, err := auth.Verify(t.Context(), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return again == c
+}
+
+func TestTokenCache(t *testing.T) {
+	for _, tt := range []struct {
+		size int
+		want bool
+	}{{0, true}, {1, true}, {100, true}, {-1, false}} {
+		iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache = tt.size })
+		token := iss.Token(audience, nil)
+		c := warm(t, auth, token)
+		if got := cached(t, auth, token, c); got != tt.want {
+			t.Errorf("TokenCache %d: cached = %v, want %v", tt.size, got, tt.want)
+		}
+		// The same text at another address.
+		if got := cached(t, auth, strings.Clone(token), c); got != tt.want {
+			t.Errorf("TokenCache %d: another string of the same token: cached = %v, want %v", tt.size, got, tt.want)
+		}
+	}
+	if _, err := bearer.New(bearer.Config{Issuer: "https://a.example", Audience: []string{"a"}, TokenCache: 1<<20 + 1}); err == nil {
+		t.Error("a TokenCache beyond the bound is accepted")
+	}
+	iss, auth := newAuth(t)
+	long := iss.Token(audience, bearertest.Claims{"x": strings.Repeat("x", 4000)})
+	if cached(t, auth, long, warm(t, auth, long)) {
+		t.Errorf("a token of %d bytes is kept", len(long))
+	}
+}
+
+// A hit is refused on the very next request after the token's time is over, and
+// before it has begun.
+func TestCachedTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		iss, auth := newAuth(t)
+		token := iss.Token(audience, nil)
+		c := warm(t, auth, token)
+		time.Sleep(time.Hour + 59*time.Second)
+		if !cached(t, auth, token, c) {
+			t.Error("not cached until the end")
+		}
+		time.Sleep(time.Second)
+		_, err := auth.Verify(t.Context(), token)
+		checkRefused(t, nil, err, "expired", err)
+	})
+}
+
+// A token whose key was withdrawn is refused, one whose key stays is not looked
+// at again.
+func TestCachedKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		iss, auth := newAuth(t)
+		old := iss.Token(audience, nil)
+		c := warm(t, auth, old)
+		iss.Rotate()
+		token := iss.Token(audience, nil)
+		warm(t, auth, token) // fetches
+		if !cached(t, auth, old, c) {
+			t.Error("a rotation that kept the key costs its tokens the cache")
+		}
+		iss.Replace()
+		if _, err := auth.Verify(t.Context(), iss.Token(audience, nil)); err != nil {
+			t.Fatal(err)
+		}
+		for _, gone := range []string{old, token} {
+			_, err := auth.Verify(t.Context(), gone)
+			checkRefused(t, nil, err, "unknown_key", err)
+		}
+	})
+}
+
+// The string that Verify is given may be part of a buffer that is used again.
+func TestCachedTokenIsCloned(t *testing.T) {
+	iss, auth := newAuth(t)
+	alice := iss.Token(audience, bearertest.Claims{"sub": "alice"})
+	buffer := []byte(alice)
+	reused := unsafeString(buffer)
+	warm(t, auth, reused)
+	bob := iss.Token(audience, bearertest.Claims{"sub": "bobby"})
+	if len(bob) != len(alice) {
+		t.Fatal("the tokens are not of one length")
+	}
+	copy(buffer, bob)
+	if c, err := auth.Verify(t.Context(), reused); err != nil || c.Subject != "bobby" {
+		t.Errorf("bob's token in alice's buffer: got %+v, %v", c, err)
+	}
+	if c, err := auth.Verify(t.Context(), alice); err != nil || c.Subject != "alice" {
+		t.Errorf("alice's token: got %+v, %v", c, err)
+	}
+	copy(buffer, strings.Repeat("x", len(buffer)))
+	if c, err := auth.Verify(t.Context(), reused); err == nil {
+		t.Errorf("no token in the buffer: got %+v", c)
+	}
+}
+
+// Tokens that end alike are told apart, and a forged one does not pass for the
+// cached one whose signature it bears.
+func TestCachedTokensThatEndAlike(t *testing.T) {
+	iss, auth := newAuth(t)
+	token := iss.Token(audience, bearertest.Claims{"sub": "alice", "scope": "read"})
+	c := warm(t, auth, token)
+	tail := token[len(token)-32:]
+	for i := range 1000 {
+		other := iss.Token(audience, bearertest.Claims{"sub": fmt.Sprint("mallory", i), "scope": "admin"})
+		if _, err := auth.Verify(t.Context(), other[:len(other)-32]+tail); err == nil {
+			t.Fatal("a forged token is accepted")
+		}
+	}
+	parts := strings.Split(token, ".")
+	_, err := auth.Verify(t.Context(), parts[0]+"."+encode(payload(iss, `,"scope":"admin"`))+"."+parts[2])
+	checkRefused(t, nil, err, "signature", err)
+	if !cached(t, auth, token, c) {
+		t.Error("forged tokens drive a good one out of the cache")
+	}
+}
+
+// More tokens than there are places cost some of them the cache, and nothing
+// else.
+func TestCacheIsBounded(t *testing.T) {
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache = 64 })
+	tokens := make([]string, 400)
+	for i := range tokens {
+		tokens[i] = iss.Token(audience, bearertest.Claims{"sub": fmt.Sprint(i)})
+	}
+	last := make([]*bearer.Claims, len(tokens))
+	for i, token := range tokens {
+		for range 4 {
+			c, err := auth.Verify(t.Context(), token)
+			if err != nil || c.Subject != fmt.Sprint(i) {
+				t.Fatalf("token %d: got %+v, %v", i, c, err)
+			}
+			last[i] = c
+		}
+	}
+	held := 0
+	for i, token := range tokens {
+		if cached(t, auth, token, last[i]) {
+			held++
+		}
+	}
+	if held == 0 || held > 64 {
+		t.Errorf("%d tokens are held, want 64 at most and some", held)
+	}
+}
+
+// A stream of tokens that are used once, and one of tokens that are used twice,
+// leave the memory flat.
+func TestCacheMemory(t *testing.T) {
+	iss, auth := newAuth(t)
+	iss.UseAlgorithm("EdDSA")
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	pad := strings.Repeat("x", 1000)
+	for _, uses := range []int{1, 2} {
+		before := heap()
+		n := 9000
+		for i := range n {
+			token := iss.Token(audience, bearertest.Claims{"pad": pad, "sub": fmt.Sprint(i)})
+			for range uses {
+				if _, err := auth.Verify(t.Context(), token); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		grown := int64(heap()) - int64(before)
+		t.Logf("%d tokens used %d times: %d KiB", n, uses, grown>>10)
+		most := int64(2 << 20)
+		if uses > 1 {
+			most = 64 << 20
+		}
+		if grown > most {
+			t.Errorf("%d tokens used %d times: %d KiB, want %d at most", n, uses, grown>>10, most>>10)
+		}
+	}
+	runtime.KeepAlive(auth)
+}

@@ -1,0 +1,7 @@
+package bearer_test
+
+import "unsafe"
+
+// unsafeString returns a string that changes with b, as servers hand them out
+// that use their buffers again.
+func unsafeString(b []byte) string { return unsafe.String(&b[0], len(b)) }
