@@ -82,13 +82,14 @@ func (e *Error) challenge(realm string) string {
 
 // quoted returns s as a quoted-string (RFC 9110, section 5.6.4). Only the two
 // characters that would end it are escaped: what Go's %q escapes besides would
-// reach the client as it stands. Control characters cannot be sent at all.
+// reach the client as it stands. What RFC 6750, section 3, does not allow in
+// there, control characters above all, is left out.
 func quoted(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, c := range []byte(s) {
 		switch {
-		case c < ' ' || c == 0x7f:
+		case c < ' ' || c > '~':
 			continue
 		case c == '"' || c == '\\':
 			b.WriteByte('\\')
