@@ -13,7 +13,7 @@ const (
 	defaultTokenCache = 8192
 	maxTokenCache     = 1 << 20
 	maxCachedLength   = 4 << 10 // bytes of a token that is kept
-	ways              = 8       // places where one token can be
+	ways              = 16      // places where one token can be
 )
 
 // A tokenCache keeps verified tokens, so that the next request with the same
@@ -33,7 +33,9 @@ const (
 type tokenCache struct {
 	seed maphash.Seed
 	sets []places
-	seen []atomic.Uint32 // hashes of tokens that came lately
+
+	seen  []atomic.Uint64 // a bit for each token that came lately, by its hash
+	marks atomic.Int64    // bits set
 }
 
 // places are where a token can be.
@@ -56,7 +58,24 @@ type cacheEntry struct {
 // newTokenCache returns a cache for about n tokens.
 func newTokenCache(n int) *tokenCache {
 	sets := (n + ways - 1) / ways
-	return &tokenCache{seed: maphash.MakeSeed(), sets: make([]places, sets), seen: make([]atomic.Uint32, n)}
+	return &tokenCache{seed: maphash.MakeSeed(), sets: make([]places, sets), seen: make([]atomic.Uint64, 2*sets)}
+}
+
+// mark notes that a token with this hash came and reports whether one did
+// before. It errs now and then, which costs little either way.
+func (c *tokenCache) mark(hash uint64) bool {
+	bit := uint64(1) << (hash % 64)
+	if c.seen[index(hash, len(c.seen))].Or(bit)&bit != 0 {
+		return true
+	}
+	// When a quarter of the bits is set, it is time to forget.
+	if c.marks.Add(1) > int64(len(c.seen))*64/4 {
+		c.marks.Store(0)
+		for i := range c.seen {
+			c.seen[i].Store(0)
+		}
+	}
+	return false
 }
 
 // hash returns a hash of the end of token.
@@ -104,8 +123,7 @@ func (c *tokenCache) put(token string, claims *Claims, k *key, leeway time.Durat
 		return
 	}
 	hash := c.hash(token)
-	seen := &c.seen[index(hash, len(c.seen))]
-	if mark := uint32(hash); seen.Swap(mark) != mark {
+	if !c.mark(hash) {
 		return
 	}
 	from := claims.NotBefore

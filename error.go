@@ -64,40 +64,40 @@ func (e *Error) Unwrap() error { return e.Err }
 // challenge returns the value of the WWW-Authenticate header, as RFC 6750,
 // section 3, has it.
 func (e *Error) challenge(realm string) string {
-	params := make([]string, 0, 3)
-	if realm != "" {
-		params = append(params, "realm="+quoted(realm))
-	}
-	if e.Code != "" {
-		params = append(params, "error="+quoted(e.Code))
-	}
-	if e.Scope != "" {
-		params = append(params, "scope="+quoted(e.Scope))
-	}
-	if len(params) == 0 {
+	if realm == "" && e.Code == "" && e.Scope == "" {
 		return "Bearer"
 	}
-	return "Bearer " + strings.Join(params, ", ")
+	b := make([]byte, 0, 128)
+	b = append(b, "Bearer"...)
+	for _, p := range [...]struct{ name, value string }{{"realm", realm}, {"error", e.Code}, {"scope", e.Scope}} {
+		if p.value == "" {
+			continue
+		}
+		if len(b) > len("Bearer") {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, ' '), p.name...), '=')
+		b = appendQuoted(b, p.value)
+	}
+	return string(b)
 }
 
-// quoted returns s as a quoted-string (RFC 9110, section 5.6.4). Only the two
-// characters that would end it are escaped: what Go's %q escapes besides would
-// reach the client as it stands. What RFC 6750, section 3, does not allow in
-// there, control characters above all, is left out.
-func quoted(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
+// appendQuoted appends s as a quoted-string (RFC 9110, section 5.6.4). Only the
+// two characters that would end it are escaped: what Go's %q escapes besides
+// would reach the client as it stands. What RFC 6750, section 3, does not allow
+// in there, control characters above all, is left out.
+func appendQuoted(b []byte, s string) []byte {
+	b = append(b, '"')
 	for _, c := range []byte(s) {
 		switch {
 		case c < ' ' || c > '~':
 			continue
 		case c == '"' || c == '\\':
-			b.WriteByte('\\')
+			b = append(b, '\\')
 		}
-		b.WriteByte(c)
+		b = append(b, c)
 	}
-	b.WriteByte('"')
-	return b.String()
+	return append(b, '"')
 }
 
 // WriteError replies to the request with err, which should come from a method
@@ -109,8 +109,8 @@ func quoted(s string) string {
 // Nothing of err but the fields Status, Code, Description, Scope and RetryAfter
 // is sent.
 func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err error) {
-	e := new(Error)
-	if !errors.As(err, &e) {
+	e := asError(err)
+	if e == nil {
 		e = &Error{Status: http.StatusInternalServerError, Description: "internal error", Err: err}
 	}
 	h := w.Header()
@@ -118,7 +118,7 @@ func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err erro
 	// RFC 9110, section 11.6.1: a 401 must carry a challenge, others may. One
 	// with a code of RFC 6750 tells it there.
 	if e.Status == http.StatusUnauthorized || e.Code != "" {
-		h.Set("WWW-Authenticate", e.challenge(m.realm))
+		h["Www-Authenticate"] = []string{e.challenge(m.realm)}
 	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
@@ -132,15 +132,51 @@ func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err erro
 	h.Del("Content-Length")
 	h.Del("Content-Encoding")
 	w.WriteHeader(e.status())
+	w.Write(e.body())
+}
+
+// asError returns the Error in err, or nil. Nearly always err is one.
+func asError(err error) *Error {
+	if e, ok := err.(*Error); ok {
+		return e
+	}
+	var e *Error
+	errors.As(err, &e)
+	return e
+}
+
+// body returns a JSON object with the members of RFC 6749, section 5.2.
+func (e *Error) body() []byte {
 	code := e.Code
 	if e.Status == http.StatusServiceUnavailable {
 		code = "temporarily_unavailable" // RFC 6749, section 4.1.2.1
 	}
-	body, _ := json.Marshal(struct { // two strings: it cannot fail
-		Error       string `json:"error,omitempty"`
-		Description string `json:"error_description,omitempty"`
-	}{code, e.Description})
-	w.Write(append(body, '\n'))
+	b := make([]byte, 0, 128)
+	sep := byte('{')
+	for _, m := range [...]struct{ name, value string }{{"error", code}, {"error_description", e.Description}} {
+		if m.value == "" {
+			continue
+		}
+		b = append(append(append(b, sep, '"'), m.name...), '"', ':')
+		b = appendJSON(b, m.value)
+		sep = ','
+	}
+	if sep == '{' {
+		b = append(b, '{')
+	}
+	return append(b, '}', '\n')
+}
+
+// appendJSON appends s as a JSON string. The phrases of this package need no
+// escapes.
+func appendJSON(b []byte, s string) []byte {
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			text, _ := json.Marshal(s) // a string: it cannot fail
+			return append(b, text...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
 }
 
 // status returns a status that WriteHeader takes and that refuses.
@@ -200,8 +236,8 @@ func (m *Middleware) logRefusal(ctx context.Context, err error) {
 	if !m.log.Enabled(ctx, slog.LevelDebug) || ctx.Err() != nil {
 		return
 	}
-	var e *Error
-	if !errors.As(err, &e) {
+	e := asError(err)
+	if e == nil {
 		return
 	}
 	attrs := []slog.Attr{slog.Int("status", e.Status), slog.String("description", e.Description)}

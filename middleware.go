@@ -300,7 +300,7 @@ func (m *Middleware) authenticate(r *http.Request) (*Claims, error) {
 	}
 	// Characters that no token may have make the header malformed and not only
 	// the token. They are looked for here, since a good token has none.
-	if errors.Is(err, jwt.ErrTokenMalformed) && len(token) <= maxTokenLength && !isToken68(token) {
+	if errors.Is(err, errEncoding) && !isToken68(token) {
 		return nil, invalidRequest("more than a token, or characters that no token has")
 	}
 	return nil, err
@@ -320,40 +320,48 @@ func bearerToken(h http.Header) (string, error) {
 	if len(values) == 1 {
 		value = strings.Trim(values[0], " \t")
 	}
-	end := strings.IndexAny(value, " \t")
-	if end < 0 {
-		end = len(value)
+	const scheme = "Bearer"
+	if n := len(scheme); len(value) < n || !strings.EqualFold(value[:n], scheme) ||
+		len(value) > n && value[n] != ' ' && value[n] != '\t' {
+		return "", noCredentials(value)
 	}
-	if scheme := value[:end]; !strings.EqualFold(scheme, "Bearer") {
-		r := &refusal{reason: "no_credentials", err: errNoCredentials}
-		switch {
-		case strings.Count(scheme, ".") == 2:
-			r.hint = "the token stands there without its scheme: it must follow \"Bearer \""
-		case scheme != "":
-			r.detail = "another scheme than Bearer"
-		}
-		return "", &Error{Status: http.StatusUnauthorized, Description: "a bearer token is required", Err: r}
-	}
-	token := strings.TrimLeft(value[end:], " ")
+	token := strings.TrimLeft(value[len(scheme):], " ")
 	if token == "" {
 		return "", invalidRequest("no token after the scheme")
 	}
 	return token, nil
 }
 
+// noCredentials is the refusal of a request without a bearer token. value is
+// what stands in its Authorization header.
+func noCredentials(value string) *Error {
+	r := &refusal{reason: "no_credentials", err: errNoCredentials}
+	switch {
+	case strings.Count(value, ".") == 2 && !strings.Contains(value, " "):
+		r.hint = "the token stands there without its scheme: it must follow \"Bearer \""
+	case value != "":
+		r.detail = "another scheme than Bearer"
+	}
+	return &Error{Status: http.StatusUnauthorized, Description: "a bearer token is required", Err: r}
+}
+
 // isToken68 reports whether s has only the characters of a token68 (RFC 9110,
 // section 11.2).
 func isToken68(s string) bool {
-	for _, c := range []byte(s) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case strings.IndexByte("-._~+/=", c) >= 0:
-		default:
+	for i := range len(s) {
+		if !token68[s[i]] {
 			return false
 		}
 	}
 	return true
 }
+
+var token68 = func() (set [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=") {
+		set[c] = true
+	}
+	return set
+}()
 
 func invalidRequest(detail string) *Error {
 	return &Error{

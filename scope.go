@@ -132,7 +132,12 @@ func (m *Middleware) RequireScope(scopes ...string) func(http.Handler) http.Hand
 // enough.
 func (m *Middleware) RequireAnyScope(scopes ...string) func(http.Handler) http.Handler {
 	return m.requireScope("RequireAnyScope", scopes, func(have Scope, needed []string) bool {
-		return slices.ContainsFunc(needed, have.Has)
+		for _, name := range needed {
+			if have.Has(name) {
+				return true
+			}
+		}
+		return false
 	})
 }
 

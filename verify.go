@@ -1,6 +1,7 @@
 package bearer
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -23,6 +24,7 @@ import (
 const (
 	maxTokenLength = 16 << 10     // bytes of the encoded token
 	maxKeyID       = 256          // bytes of "kid"
+	maxParameters  = 128          // members of the header, inner objects included
 	maxNumericDate = 253402300799 // 9999-12-31T23:59:59Z
 )
 
@@ -48,8 +50,9 @@ type verifier struct {
 // need not go it again.
 func (v *verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	now := time.Now()
-	if e := v.cache.get(token); e != nil && e.holds(now) {
-		// The keys have an age too, which only a look at them can end.
+	if e := v.cache.get(token); e != nil {
+		// The keys have an age too. A look at them may show that this token's
+		// is gone.
 		if _, err := v.keys.usable(ctx, now); err != nil {
 			return nil, err
 		}
@@ -123,7 +126,7 @@ func (s *scratch) split(token string) (parts, error) {
 	header, rest, _ := strings.Cut(token, ".")
 	payload, signature, ok := strings.Cut(rest, ".")
 	if !ok || strings.IndexByte(signature, '.') >= 0 {
-		r := &refusal{reason: "malformed", detail: "not three parts with dots between them"}
+		r := &refusal{reason: "malformed", err: errEncoding, detail: "not three parts with dots between them"}
 		switch strings.Count(token, ".") {
 		case 0:
 			r.hint = "an opaque token; some issuers make a JWT only when asked for an audience"
@@ -136,10 +139,10 @@ func (s *scratch) split(token string) (parts, error) {
 	text := s.text[:n]
 	p := parts{header: header, headerText: text[:len(header)], signed: token[:n-len(signature)-1]}
 	if p.payload, ok = s.decode(text[len(header)+1 : len(header)+1+len(payload)]); !ok {
-		return parts{}, malformed(&refusal{reason: "malformed", detail: "the payload is not base64url"})
+		return parts{}, malformed(&refusal{reason: "malformed", err: errEncoding, detail: "the payload is not base64url"})
 	}
 	if p.signature, ok = s.decode(text[n-len(signature):]); !ok {
-		return parts{}, malformed(&refusal{reason: "malformed", detail: "the signature is not base64url"})
+		return parts{}, malformed(&refusal{reason: "malformed", err: errEncoding, detail: "the signature is not base64url"})
 	}
 	return p, nil
 }
@@ -152,7 +155,7 @@ var base64url = base64.RawURLEncoding.Strict()
 func (s *scratch) decode(part []byte) ([]byte, bool) {
 	// The standard library skips line breaks, in strict mode too. No part is
 	// empty either: even the shortest JSON and the shortest signature are not.
-	if len(part) == 0 || slices.Contains(part, '\n') || slices.Contains(part, '\r') {
+	if len(part) == 0 || bytes.IndexByte(part, '\n') >= 0 || bytes.IndexByte(part, '\r') >= 0 {
 		return nil, false
 	}
 	n, err := base64url.Decode(s.decoded[s.used:], part)
@@ -178,7 +181,7 @@ type header struct {
 func (v *verifier) readHeader(s *scratch, p parts) (*header, error) {
 	text, ok := s.decode(p.headerText)
 	if !ok {
-		return nil, malformed(&refusal{reason: "malformed", detail: "the header is not base64url"})
+		return nil, malformed(&refusal{reason: "malformed", err: errEncoding, detail: "the header is not base64url"})
 	}
 	var (
 		alg, typ, kid, forbidden string
@@ -193,7 +196,7 @@ func (v *verifier) readHeader(s *scratch, p parts) (*header, error) {
 		}
 		return text
 	}
-	o := strictjson.Object{Text: string(text)}
+	o := strictjson.Object{Text: string(text), MaxMembers: maxParameters}
 	for o.Next() {
 		switch o.Name {
 		case "alg":
@@ -536,8 +539,13 @@ func invalidToken(description string, r *refusal) *Error {
 	return &Error{Status: http.StatusUnauthorized, Code: codeInvalidToken, Description: description, Err: r}
 }
 
+// errEncoding is the malformed token that is not even base64url in three parts.
+var errEncoding = fmt.Errorf("%w: not in compact form", jwt.ErrTokenMalformed)
+
 func malformed(r *refusal) *Error {
-	r.err = jwt.ErrTokenMalformed
+	if r.err == nil {
+		r.err = jwt.ErrTokenMalformed
+	}
 	return invalidToken("the token is malformed", r)
 }
 

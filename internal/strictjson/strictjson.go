@@ -30,6 +30,7 @@ var (
 	ErrDuplicate = errors.New("a member stands twice")
 	ErrDepth     = errors.New("nested too deep")
 	ErrUnicode   = errors.New("not valid Unicode")
+	ErrMembers   = errors.New("of too many members")
 )
 
 // An Object steps through the members of the JSON object that is the whole of
@@ -49,15 +50,20 @@ type Object struct {
 	// reads one by one, each as an Object of its own, and judges by themselves.
 	LooseBelow bool
 
+	// MaxMembers is how many members there may be, inner objects included. Zero
+	// means any number.
+	MaxMembers int
+
 	// Name is the current member's name without quotes and escapes, Value its
 	// value. Both are set by Next.
 	Name  string
 	Value Value
 
-	pos   int
-	names names
-	err   error
-	done  bool
+	pos     int
+	members int
+	names   names
+	err     error
+	done    bool
 }
 
 // Next goes to the next member. It returns false at the end of the object and
@@ -92,10 +98,10 @@ func (o *Object) next() bool {
 		}
 		o.pos = i + 1
 	}
-	s := scanner{text: o.Text, loose: o.LooseBelow}
+	s := scanner{text: o.Text, loose: o.LooseBelow, members: o.members, most: o.MaxMembers}
 	var more bool
 	o.Name, o.Value, o.pos, more = s.member(o.pos, first, 1, &o.names)
-	o.err = s.err
+	o.members, o.err = s.members, s.err
 	if !more && o.err == nil && space(o.Text, o.pos) != len(o.Text) {
 		o.err = ErrSyntax
 	}
@@ -144,6 +150,8 @@ type scanner struct {
 	text  string
 	loose bool // below depth 1, only the grammar counts
 	err   error
+
+	members, most int // seen so far, and allowed; any number if most is 0
 }
 
 func (s *scanner) fail(err error) {
@@ -165,6 +173,9 @@ func (s *scanner) member(i int, first bool, depth int, seen *names) (name string
 	default:
 		s.fail(ErrSyntax)
 		return "", "", i, false
+	}
+	if s.members++; s.members > s.most && s.most > 0 {
+		s.fail(ErrMembers)
 	}
 	nameEnd := s.str(i)
 	if s.err != nil {

@@ -150,6 +150,24 @@ func TestLooseBelow(t *testing.T) {
 	}
 }
 
+func TestMaxMembers(t *testing.T) {
+	for text, want := range map[string]error{
+		`{}`:                                nil,
+		`{"a":1,"b":[{"c":1}]}`:             nil,
+		`{"a":1,"b":[{"c":1,"d":1}]}`:       strictjson.ErrMembers,
+		`{"a":{"b":{"c":{"d":{}}}}}`:        strictjson.ErrMembers,
+		`{"a":[1,2,3,4,5,{},{},{}],"b":""}`: nil,
+		members(4):                          strictjson.ErrMembers,
+	} {
+		o := strictjson.Object{Text: text, MaxMembers: 3}
+		for o.Next() {
+		}
+		if o.Err() != want {
+			t.Errorf("%s: got error %v, want %v", text, o.Err(), want)
+		}
+	}
+}
+
 func TestValues(t *testing.T) {
 	o := strictjson.Object{Text: `{"a\u0062":"x\ty","n":[ "1" , 2,[3,{"a":4}],{},null ],"e":[]}`}
 	var got []string

@@ -1,0 +1,81 @@
+package bearer_test
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"example.com/bearer"
+	"example.com/bearer/bearertest"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+type attack struct {
+	name, header string
+	allocs       float64 // at most
+}
+
+// hostile are the headers that should cost next to nothing. None of them gets
+// as far as a signature check.
+func hostile(iss *bearertest.Issuer, valid string) []attack {
+	parts := strings.Split(valid, ".")
+	forge := func(header string) string { return "Bearer " + encode(header) + "." + parts[1] + "." + parts[2] }
+	fill := func(n int) string { return strings.Repeat("A", n) }
+	var members strings.Builder
+	for i := range 1100 {
+		fmt.Fprintf(&members, `,"%d":1`, i)
+	}
+	return []attack{
+		{"no-header", "", 6},
+		{"another-scheme", "Basic YTpi", 6},
+		{"garbage", "Bearer garbage", 8},
+		{"16KiB-garbage", "Bearer " + fill(16<<10), 8},
+		{"16KiB-dots", "Bearer " + strings.Repeat(".", 16<<10), 8},
+		{"1MiB", "Bearer " + fill(1<<20), 12},
+		{"16KiB-payload", "Bearer " + parts[0] + "." + fill(15<<10) + "." + fill(300), 8},
+		{"16KiB-signature", "Bearer " + parts[0] + "." + parts[1] + "." + fill(14<<10), 10},
+		{"alg-none", forge(`{"alg":"none"}`), 12},
+		{"header-nested", forge(`{"alg":"RS256","x":` + strings.Repeat("[", 11000)), 12},
+		{"header-of-1100-members", forge(`{"alg":"none"` + members.String() + `}`), 20},
+		{"header-of-escapes", forge(`{"alg":"none","x":"` + strings.Repeat(`\u0041`, 1700) + `"}`), 12},
+		{"zero-signature", "Bearer " + parts[0] + "." + parts[1] + "." + fill(86), 14},
+	}
+}
+
+// The bounds of PERFORMANCE: what a request may cost in allocations.
+func TestAllocations(t *testing.T) {
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.Logger = quiet })
+	valid := iss.Token(audience, bearertest.Claims{"scope": "read write"})
+	nothing := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	w := nullWriter{http.Header{}}
+	measure := func(h http.Handler, header string) float64 {
+		r := httptest.NewRequest("GET", "/", nil)
+		if header != "" {
+			r.Header.Set("Authorization", header)
+		}
+		for range 3 {
+			h.ServeHTTP(w, r)
+		}
+		return testing.AllocsPerRun(100, func() { h.ServeHTTP(w, r) })
+	}
+
+	// r.WithContext and the context itself: what everybody pays.
+	if got := measure(auth.Handler(nothing), "Bearer "+valid); got > 2 {
+		t.Errorf("a token that comes again: %v allocations, want 2", got)
+	}
+	if got := measure(auth.RequireScope("read")(nothing), "Bearer "+valid); got > 2 {
+		t.Errorf("the same with RequireScope alone: %v allocations, want 2", got)
+	}
+	if got := measure(auth.Handler(auth.RequireScope("read", "write")(nothing)), "Bearer "+valid); got > 2 {
+		t.Errorf("the same with RequireScope inside of Handler: %v allocations, want 2", got)
+	}
+	for _, tt := range hostile(iss, valid) {
+		if got := measure(auth.Handler(nothing), tt.header); got > tt.allocs {
+			t.Errorf("%s: %v allocations, want %v at most", tt.name, got, tt.allocs)
+		}
+	}
+}

@@ -1,0 +1,265 @@
+package bearer_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/MicahParks/jwkset"
+
+	"example.com/bearer"
+	"example.com/bearer/bearertest"
+)
+
+// The tokens of the benchmarks, by what their issuers put into them.
+var shapes = []struct {
+	name, alg string
+	claims    bearertest.Claims
+}{
+	{"RS256-0.9KB", "RS256", auth0Claims},
+	{"RS256-1.6KB", "RS256", keycloakClaims},
+	{"RS256-2.6KB", "RS256", entraClaims},
+	{"ES256-0.7KB", "ES256", auth0Claims},
+	{"EdDSA-0.7KB", "EdDSA", auth0Claims},
+}
+
+var auth0Claims = bearertest.Claims{
+	"aud":   []string{audience, "https://acme.eu.auth0.com/userinfo"},
+	"azp":   "0oAbCdEfGhIjKlMnOpQrStUvWxYz0123",
+	"scope": "openid profile email read:messages write:messages",
+	"gty":   "password",
+	"permissions": []string{
+		"read:messages", "write:messages",
+	},
+	"org_id": "org_0123456789abcdef",
+}
+
+var keycloakClaims = bearertest.Claims{
+	"azp": "spa", "session_state": "99999999-8888-7777-6666-555555555555", "acr": "1", "typ": "Bearer",
+	"allowed-origins": []string{"https://app.acme.test", "https://admin.acme.test"},
+	"realm_access":    map[string]any{"roles": []string{"offline_access", "uma_authorization", "default-roles-acme", "reader", "writer"}},
+	"resource_access": map[string]any{
+		"my-api":  map[string]any{"roles": []string{"reader", "writer", "auditor", "operator"}},
+		"account": map[string]any{"roles": []string{"manage-account", "manage-account-links", "view-profile"}},
+	},
+	"scope": "openid email profile read:messages", "sid": "99999999-8888-7777-6666-555555555555",
+	"email_verified": true, "name": "Jo Doe", "preferred_username": "jo", "given_name": "Jo", "family_name": "Doe", "email": "jo@acme.test",
+}
+
+var entraClaims = func() bearertest.Claims {
+	groups := make([]string, 25)
+	for i := range groups {
+		groups[i] = fmt.Sprintf("%08d-bbbb-cccc-dddd-eeeeeeeeeeee", i)
+	}
+	return bearertest.Claims{
+		"aio": "AWQAm/8TAAAAq1opaqueopaqueopaqueopaqueopaqueopaque", "amr": []string{"pwd", "mfa"}, "azp": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "azpacr": "0",
+		"groups": groups, "name": "Jo Doe", "oid": "99999999-8888-7777-6666-555555555555", "preferred_username": "jo@acme.test",
+		"rh": "0.AAAAopaqueopaqueopaqueopaqueopaqueopaque", "scp": "Messages.Read Messages.Write", "tid": "11111111-2222-3333-4444-555555555555",
+		"uti": "opaqueopaqueopaqueopaque", "ver": "2.0", "ipaddr": "192.0.2.1",
+	}
+}()
+
+type nullWriter struct{ h http.Header }
+
+func (w nullWriter) Header() http.Header         { return w.h }
+func (w nullWriter) Write(p []byte) (int, error) { return len(p), nil }
+func (w nullWriter) WriteHeader(int)             {}
+
+// requests returns requests with n tokens of one shape.
+func requests(iss *bearertest.Issuer, claims bearertest.Claims, n int) []*http.Request {
+	all := make([]*http.Request, n)
+	for i := range all {
+		all[i] = httptest.NewRequest("GET", "/api/messages", nil)
+		all[i].Header.Set("Authorization", "Bearer "+iss.Token(audience, claims))
+	}
+	return all
+}
+
+var subject string
+
+// reader is what the benchmarks protect.
+var reader = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c, _ := bearer.FromContext(r.Context())
+	subject = c.Subject
+})
+
+type rawKey struct{}
+
+// rawCrypto is the yardstick for new tokens: nobody who verifies them can do
+// less.
+func rawCrypto(b *testing.B, key any) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := r.Header.Get("Authorization")[len("Bearer "):]
+		dot := strings.LastIndexByte(token, '.')
+		sig, err := base64.RawURLEncoding.DecodeString(token[dot+1:])
+		if err != nil {
+			b.Fatal(err)
+		}
+		good := false
+		switch k := key.(type) {
+		case *rsa.PublicKey:
+			sum := sha256.Sum256([]byte(token[:dot]))
+			good = rsa.VerifyPKCS1v15(k, crypto.SHA256, sum[:], sig) == nil
+		case *ecdsa.PublicKey:
+			sum := sha256.Sum256([]byte(token[:dot]))
+			good = ecdsa.Verify(k, sum[:], new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:]))
+		case ed25519.PublicKey:
+			good = ed25519.Verify(k, []byte(token[:dot]), sig)
+		}
+		if !good {
+			b.Fatal("bad signature")
+		}
+		floorNext.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), rawKey{}, &subject)))
+	})
+}
+
+// floor is the yardstick for tokens that come again: nobody who puts claims into
+// a context can do less.
+func floor(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), rawKey{}, &subject)))
+	})
+}
+
+// floorNext is a variable, so that the compiler cannot see through it.
+var floorNext http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	subject = *r.Context().Value(rawKey{}).(*string)
+})
+
+func run(b *testing.B, name string, h http.Handler, rs []*http.Request) {
+	b.Run(name, func(b *testing.B) {
+		w := nullWriter{http.Header{}}
+		h.ServeHTTP(w, rs[0])
+		b.ReportAllocs()
+		i := 0
+		for b.Loop() {
+			h.ServeHTTP(w, rs[i%len(rs)])
+			i++
+		}
+	})
+}
+
+func publicKey(b *testing.B, iss *bearertest.Issuer) any {
+	var m jwkset.JWKMarshal
+	if err := json.Unmarshal(published(b, iss)[0], &m); err != nil {
+		b.Fatal(err)
+	}
+	k, err := jwkset.NewJWKFromMarshal(m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return k.Key()
+}
+
+// Each token new, beside the bare crypto.
+func BenchmarkCold(b *testing.B) {
+	for _, s := range shapes {
+		// A cache so small that no token is found in it: what it costs to put
+		// them there is a part of the price.
+		iss, auth := newAuth(b, func(c *bearer.Config) { c.TokenCache = 1 })
+		iss.UseAlgorithm(s.alg)
+		rs := requests(iss, s.claims, 1000)
+		run(b, s.name+"/bearer", auth.Handler(reader), rs)
+		run(b, s.name+"/rawcrypto", rawCrypto(b, publicKey(b, iss)), rs)
+	}
+}
+
+// The same tokens again, at other addresses, beside the least that a middleware
+// can do.
+func BenchmarkHot(b *testing.B) {
+	for _, s := range shapes[:3] {
+		iss, auth := newAuth(b)
+		iss.UseAlgorithm(s.alg)
+		one := requests(iss, s.claims, 1)[0]
+		rs := make([]*http.Request, 8)
+		for i := range rs {
+			rs[i] = httptest.NewRequest("GET", "/", nil)
+			rs[i].Header.Set("Authorization", strings.Clone(one.Header.Get("Authorization")))
+		}
+		h := auth.Handler(reader)
+		for _, r := range rs {
+			h.ServeHTTP(nullWriter{http.Header{}}, r)
+		}
+		run(b, s.name+"/bearer", h, rs)
+		run(b, s.name+"/floor", floor(floorNext), rs)
+	}
+	iss, auth := newAuth(b)
+	rs := requests(iss, auth0Claims, 5000)
+	h := auth.Handler(reader)
+	for range 3 {
+		for _, r := range rs {
+			h.ServeHTTP(nullWriter{http.Header{}}, r)
+		}
+	}
+	run(b, "5000-tokens/bearer", h, rs)
+	run(b, "5000-tokens/floor", floor(floorNext), rs)
+	b.Run("parallel", func(b *testing.B) {
+		b.RunParallel(func(p *testing.PB) {
+			w := nullWriter{http.Header{}}
+			for i := 0; p.Next(); i++ {
+				h.ServeHTTP(w, rs[i%100])
+			}
+		})
+	})
+}
+
+// What RequireScope adds inside of Handler.
+func BenchmarkRequireScope(b *testing.B) {
+	iss, auth := newAuth(b)
+	rs := requests(iss, auth0Claims, 1)
+	for _, inside := range []struct {
+		name string
+		h    http.Handler
+	}{
+		{"all", auth.RequireScope("read:messages")(ok)},
+		{"two", auth.RequireScope("read:messages", "write:messages")(ok)},
+		{"any", auth.RequireAnyScope("delete:messages", "write:messages")(ok)},
+	} {
+		auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b.Run(inside.name, func(b *testing.B) {
+				w := nullWriter{http.Header{}}
+				b.ReportAllocs()
+				for b.Loop() {
+					inside.h.ServeHTTP(w, r)
+				}
+			})
+		})).ServeHTTP(httptest.NewRecorder(), rs[0])
+	}
+}
+
+// What strangers can make the API do, beside one signature check.
+func BenchmarkRefusals(b *testing.B) {
+	iss, auth := newAuth(b, func(c *bearer.Config) { c.Logger = quiet })
+	iss.UseAlgorithm("RS256")
+	valid := iss.Token(audience, auth0Claims)
+	for _, tt := range hostile(iss, valid) {
+		r := httptest.NewRequest("GET", "/", nil)
+		if tt.header != "" {
+			r.Header.Set("Authorization", tt.header)
+		}
+		run(b, tt.name, auth.Handler(ok), []*http.Request{r})
+	}
+	run(b, "signature-check", rawCrypto(b, publicKey(b, iss)), requests(iss, auth0Claims, 100))
+}
+
+// A key set of 100 keys costs no more than one of a single key.
+func BenchmarkKeys(b *testing.B) {
+	for _, n := range []int{1, 10, 100} {
+		iss, auth := newAuth(b, func(c *bearer.Config) { c.TokenCache = -1 })
+		for range n - 1 {
+			iss.Rotate()
+		}
+		run(b, fmt.Sprint(n), auth.Handler(reader), requests(iss, auth0Claims, 100))
+	}
+}
