@@ -203,7 +203,7 @@ func TestCacheMemory(t *testing.T) {
 		}
 		grown := int64(heap()) - int64(before)
 		t.Logf("%d tokens used %d times: %d KiB", n, uses, grown>>10)
-		most := int64(2 << 20)
+		most := int64(8 << 20)
 		if uses > 1 {
 			most = 64 << 20
 		}

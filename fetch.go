@@ -69,7 +69,7 @@ func (k *keys) fetchFrom(ctx context.Context, location string, old *fetchedSet) 
 // places are those of OpenID Connect Discovery 1.0, section 4, and of RFC 8414,
 // sections 3.1 and 5.
 func (k *keys) discover(ctx context.Context) error {
-	issuer := strings.TrimSuffix(k.issuer, "/")
+	issuer := strings.TrimSuffix(k.base, "/")
 	places := []string{issuer + "/.well-known/openid-configuration"}
 	u, err := url.Parse(issuer)
 	if err != nil {

@@ -57,7 +57,8 @@ var errKeysUnavailable = errors.New("the issuer's keys cannot be had")
 //   - A fetch failed: the old set serves on for a day, unknown key ids get 503,
 //     and requests start the next try when it is due (finish).
 type keys struct {
-	issuer     string
+	issuer     string // as the metadata name it
+	base       string // where discovery starts
 	jwksURL    string // empty: found by discovery
 	client     *http.Client
 	log        *slog.Logger
@@ -82,9 +83,10 @@ type keys struct {
 	metadataUntil time.Time
 }
 
-func newKeys(issuer, jwksURL string, client *http.Client, log *slog.Logger, algorithms []string) *keys {
+func newKeys(issuer, base, jwksURL string, client *http.Client, log *slog.Logger, algorithms []string) *keys {
 	return &keys{
 		issuer:     issuer,
+		base:       base,
 		jwksURL:    jwksURL,
 		client:     newClient(client),
 		log:        log,
@@ -244,10 +246,26 @@ type KeyStats struct {
 	Refused int64
 }
 
-// KeyStats returns the present state of the issuer's keys. It causes no fetch
-// and is cheap enough to be polled.
+// KeyStats returns the present state of the keys. It causes no fetch and is
+// cheap enough to be polled. With several issuers the numbers are added up,
+// FetchedAt is the oldest and Err joins all errors; the Middlewares that were
+// given to [Middleware.Or] tell of each.
 func (m *Middleware) KeyStats() KeyStats {
-	k := m.verifier.keys
+	all := m.verifiers[0].keys.stats()
+	for _, v := range m.verifiers[1:] {
+		one := v.keys.stats()
+		if one.FetchedAt.Before(all.FetchedAt) {
+			all.FetchedAt = one.FetchedAt
+		}
+		all.Keys += one.Keys
+		all.Err = errors.Join(all.Err, one.Err)
+		all.Fetches += one.Fetches
+		all.Refused += one.Refused
+	}
+	return all
+}
+
+func (k *keys) stats() KeyStats {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	stats := KeyStats{Err: k.lastErr, Fetches: k.fetches.Load(), Refused: k.refused.Load()}

@@ -67,6 +67,7 @@ var (
 type key struct {
 	identity   string // all that it was made from
 	kid        string
+	issuer     string // "issuer", which Entra ID has in its keys; "" if there is none
 	jwk        jwkset.JWK
 	algorithms []string // that it serves
 	sigLength  int      // bytes
@@ -81,7 +82,7 @@ type key struct {
 // error, as far as it could be read.
 func readKey(text string, accepted []string) (k *key, kid string, err error) {
 	var m jwkset.JWKMarshal
-	var alg, use, wrongType string
+	var alg, use, issuer, wrongType string
 	str := func(v strictjson.Value, name string) string {
 		text, ok := v.Text()
 		if !ok {
@@ -111,6 +112,8 @@ func readKey(text string, accepted []string) (k *key, kid string, err error) {
 			alg, hasAlg = str(o.Value, "alg"), true
 		case "use":
 			use, hasUse = str(o.Value, "use"), true
+		case "issuer":
+			issuer, _ = o.Value.Text()
 		case "key_ops":
 			verifies = false
 			for op := range o.Value.Elements() {
@@ -148,8 +151,9 @@ func readKey(text string, accepted []string) (k *key, kid string, err error) {
 		return nil, kid, err
 	}
 	k = &key{
-		identity: fmt.Sprintf("%q", []string{kid, m.ALG.String(), m.KTY.String(), m.CRV.String(), m.N, m.E, m.X, m.Y}),
+		identity: fmt.Sprintf("%q", []string{kid, m.ALG.String(), m.KTY.String(), m.CRV.String(), m.N, m.E, m.X, m.Y, issuer}),
 		kid:      kid,
+		issuer:   issuer,
 		jwk:      jwk,
 	}
 	switch public := jwk.Key().(type) {

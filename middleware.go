@@ -30,6 +30,18 @@ type Config struct {
 	// JWKSURL is set; then it may be any string.
 	Issuer string
 
+	// IssuerTemplate takes the place of Issuer for an authorization server that
+	// names itself differently for each tenant, as Microsoft Entra ID does:
+	// "https://login.microsoftonline.com/{tenantid}/v2.0". The "iss" of a token
+	// must be the template with the token's "tid" claim filled in, and so must
+	// the "issuer" of the key that signed it, if the key has one that is not the
+	// template itself. Keys are found by discovery with "common" filled in.
+	IssuerTemplate string
+
+	// Tenants lists the tenants, the "tid" claims, that are accepted with
+	// IssuerTemplate. If it is empty, every tenant is: anybody can have one.
+	Tenants []string
+
 	// Audience lists the names of this API, as "aud" has them. A token must
 	// carry at least one of them.
 	Audience []string
@@ -60,6 +72,13 @@ type Config struct {
 	// one. Zero means 60 seconds, a negative value none. More than 10 minutes
 	// are refused.
 	Leeway time.Duration
+
+	// Header is the request header with the token, for proxies that put their
+	// assertion into one of their own: "X-Goog-Iap-Jwt-Assertion" of Google's
+	// Identity-Aware Proxy, "Cf-Access-Jwt-Assertion" of Cloudflare Access. The
+	// token stands in it without a scheme. If Header is empty, it stands in
+	// Authorization behind "Bearer".
+	Header string
 
 	// Realm is sent with every challenge if it is not empty (RFC 9110, section
 	// 11.5).
@@ -93,7 +112,8 @@ type Config struct {
 // concurrent use. Make one with [New] for an API and use it for all of its
 // routes, since it holds the issuer's keys.
 type Middleware struct {
-	verifier     *verifier
+	verifiers    []*verifier // of different issuers; several only by Or
+	header       string      // that holds the token
 	realm        string
 	log          *slog.Logger
 	errorHandler func(http.ResponseWriter, *http.Request, *Error)
@@ -109,13 +129,28 @@ func New(cfg Config) (*Middleware, error) {
 		errs = append(errs, fmt.Errorf("bearer: Config.%s: "+format, append([]any{field}, args...)...))
 	}
 
-	if cfg.Issuer == "" {
+	issuer, base, field := cfg.Issuer, cfg.Issuer, "Issuer"
+	if cfg.IssuerTemplate != "" {
+		issuer, base, field = cfg.IssuerTemplate, fillTemplate(cfg.IssuerTemplate, "common"), "IssuerTemplate"
+		if cfg.Issuer != "" {
+			bad("IssuerTemplate", "cannot be set together with Issuer")
+		}
+		if strings.Count(issuer, tenantPlaceholder) != 1 {
+			bad("IssuerTemplate", "%q must hold %s once", issuer, tenantPlaceholder)
+		}
+	} else if len(cfg.Tenants) > 0 {
+		bad("Tenants", "needs IssuerTemplate")
+	}
+	if slices.Contains(cfg.Tenants, "") {
+		bad("Tenants", "an empty string is no tenant")
+	}
+	if issuer == "" {
 		bad("Issuer", "required: the \"iss\" claim of the tokens to accept")
 	} else if cfg.JWKSURL == "" {
-		if err := checkURL(cfg.Issuer); err != nil {
-			bad("Issuer", "%w; or set JWKSURL", err)
-		} else if strings.ContainsAny(cfg.Issuer, "?#") {
-			bad("Issuer", "%q must have no query (RFC 8414, section 2); or set JWKSURL", cfg.Issuer)
+		if err := checkURL(base); err != nil {
+			bad(field, "%w; or set JWKSURL", err)
+		} else if strings.ContainsAny(issuer, "?#") {
+			bad(field, "%q must have no query (RFC 8414, section 2); or set JWKSURL", issuer)
 		}
 	}
 	if cfg.JWKSURL != "" {
@@ -162,6 +197,15 @@ func New(cfg Config) (*Middleware, error) {
 	case leeway > maxLeeway:
 		bad("Leeway", "%v is more than %v", leeway, maxLeeway)
 	}
+	header := http.CanonicalHeaderKey(cfg.Header)
+	switch {
+	case header == "":
+		header = authorization
+	case header == authorization:
+		bad("Header", "leave it empty for Authorization with the scheme Bearer")
+	case !isToken(header):
+		bad("Header", "%q is not the name of a header", cfg.Header)
+	}
 	if strings.ContainsFunc(cfg.Realm, func(r rune) bool { return r < ' ' || r > '~' }) {
 		bad("Realm", "%q has characters that a header cannot carry", cfg.Realm)
 	}
@@ -185,27 +229,55 @@ func New(cfg Config) (*Middleware, error) {
 		log = slog.Default()
 	}
 	return &Middleware{
-		verifier: &verifier{
-			issuer:        cfg.Issuer,
+		verifiers: []*verifier{{
+			issuer:        issuer,
+			template:      cfg.IssuerTemplate != "",
+			tenants:       slices.Clone(cfg.Tenants),
 			audience:      audience,
 			audienceClaim: audienceClaim,
 			scopeClaims:   scopeClaims,
 			algorithms:    algorithms,
 			leeway:        leeway,
 			validator: jwt.NewValidator(
-				jwt.WithIssuer(cfg.Issuer),
+				jwt.WithIssuer(issuer),
 				jwt.WithAudience(audience...),
 				jwt.WithExpirationRequired(),
 				jwt.WithIssuedAt(),
 				jwt.WithLeeway(leeway),
 			),
 			cache: cache,
-			keys:  newKeys(cfg.Issuer, cfg.JWKSURL, cfg.Client, log, algorithms),
-		},
+			keys:  newKeys(issuer, base, cfg.JWKSURL, cfg.Client, log, algorithms),
+		}},
+		header:       header,
 		realm:        cfg.Realm,
 		log:          log,
 		errorHandler: cfg.ErrorHandler,
 	}, nil
+}
+
+// Or returns a Middleware that accepts the tokens of m's issuer and those of
+// other's, for an API that serves the customers of one and the partners of
+// another. A token's "iss" claim chooses which of the two judges it, by its own
+// keys, audience and claims alone. Tokens of any other issuer are refused
+// without asking anybody for keys.
+//
+// All else is as with m: the header, the realm, the log, the replies. m and
+// other stay usable by themselves and share their keys with the result, which
+// is a Middleware of its own: the wrappers of m do not trust what it verified.
+//
+// Or panics if m and other accept the same issuer: one Middleware with all the
+// audiences does that.
+func (m *Middleware) Or(other *Middleware) *Middleware {
+	for _, a := range m.verifiers {
+		for _, b := range other.verifiers {
+			if a.issuer == b.issuer {
+				panic(fmt.Sprintf("bearer: Or: both accept the issuer %q; one Middleware with all the audiences does that", a.issuer))
+			}
+		}
+	}
+	both := *m
+	both.verifiers = slices.Concat(m.verifiers, other.verifiers)
+	return &both
 }
 
 // Handler returns a handler that serves only requests with a valid token, and
@@ -272,7 +344,11 @@ func (m *Middleware) Verify(ctx context.Context, token string) (*Claims, error) 
 }
 
 func (m *Middleware) verify(ctx context.Context, token string) (*Claims, error) {
-	c, err := m.verifier.verify(ctx, token)
+	v, err := m.verifierOf(token)
+	if err != nil {
+		return nil, err
+	}
+	c, err := v.verify(ctx, token)
 	if err == nil && c.idToken && m.log.Enabled(ctx, slog.LevelDebug) {
 		m.log.LogAttrs(ctx, slog.LevelDebug, "bearer: accepted what looks like an ID token",
 			slog.String("hint", "it has a nonce or at_hash claim: clients should send their access token"))
@@ -280,17 +356,21 @@ func (m *Middleware) verify(ctx context.Context, token string) (*Claims, error) 
 	return c, err
 }
 
-// Ready returns nil once usable keys are at hand, and fetches them if there are
-// none. It is for readiness probes, and for programs that want to start with
-// the keys in place. The error is an [*Error] with status 503.
+// Ready returns nil once usable keys are at hand, of every issuer, and fetches
+// them if there are none. It is for readiness probes, and for programs that want
+// to start with the keys in place. The error is an [*Error] with status 503.
 func (m *Middleware) Ready(ctx context.Context) error {
-	_, err := m.verifier.keys.usable(ctx, time.Now())
-	return err
+	for _, v := range m.verifiers {
+		if _, err := v.keys.usable(ctx, time.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // authenticate verifies the request's token.
 func (m *Middleware) authenticate(r *http.Request) (*Claims, error) {
-	token, err := bearerToken(r.Header)
+	token, err := m.token(r.Header)
 	if err != nil {
 		return nil, err
 	}
@@ -308,10 +388,12 @@ func (m *Middleware) authenticate(r *http.Request) (*Claims, error) {
 
 var errNoCredentials = errors.New("no bearer token")
 
-// bearerToken returns what stands where the request's bearer token should stand
-// (RFC 6750, section 2.1; RFC 9110, section 11.4).
-func bearerToken(h http.Header) (string, error) {
-	values := h["Authorization"]
+const authorization = "Authorization"
+
+// token returns what stands where the request's token should stand (RFC 6750,
+// section 2.1; RFC 9110, section 11.4).
+func (m *Middleware) token(h http.Header) (string, error) {
+	values := h[m.header]
 	if len(values) > 1 {
 		// Which one counts would depend on who reads them.
 		return "", invalidRequest("more than one header")
@@ -319,6 +401,12 @@ func bearerToken(h http.Header) (string, error) {
 	value := ""
 	if len(values) == 1 {
 		value = strings.Trim(values[0], " \t")
+	}
+	if m.header != authorization {
+		if value == "" {
+			return "", noCredentials("")
+		}
+		return value, nil
 	}
 	const scheme = "Bearer"
 	if n := len(scheme); len(value) < n || !strings.EqualFold(value[:n], scheme) ||
@@ -363,11 +451,22 @@ var token68 = func() (set [256]bool) {
 	return set
 }()
 
+// isToken reports whether s is a token in the sense of RFC 9110, section 5.6.2,
+// as the names of headers are.
+func isToken(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c > '~' || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
 func invalidRequest(detail string) *Error {
 	return &Error{
 		Status:      http.StatusBadRequest,
 		Code:        codeInvalidRequest,
-		Description: "the Authorization header is malformed",
+		Description: "the header with the token is malformed",
 		Err:         &refusal{reason: "invalid_request", err: jwt.ErrTokenMalformed, detail: detail},
 	}
 }

@@ -25,12 +25,15 @@ const (
 	maxTokenLength = 16 << 10     // bytes of the encoded token
 	maxKeyID       = 256          // bytes of "kid"
 	maxParameters  = 128          // members of the header, inner objects included
+	maxUnverified  = 1024         // members of a payload that is read before its signature is checked
 	maxNumericDate = 253402300799 // 9999-12-31T23:59:59Z
 )
 
 // A verifier judges the tokens of one issuer.
 type verifier struct {
 	issuer        string
+	template      bool     // issuer is one, see Config.IssuerTemplate
+	tenants       []string // accepted with a template; empty: all
 	audience      []string
 	audienceClaim string
 	scopeClaims   []string
@@ -77,7 +80,7 @@ func (v *verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := v.readClaims(s, string(p.payload))
+	c, err := v.readClaims(s, string(p.payload), k)
 	if err != nil {
 		return nil, err
 	}
@@ -306,8 +309,8 @@ func (c *registeredClaims) GetExpirationTime() (*jwt.NumericDate, error) { retur
 func (c *registeredClaims) GetNotBefore() (*jwt.NumericDate, error)      { return c.nbf, nil }
 func (c *registeredClaims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.iat, nil }
 
-// readClaims reads and checks the payload of a token whose signature holds.
-func (v *verifier) readClaims(s *scratch, payload string) (*Claims, error) {
+// readClaims reads and checks the payload of a token that was signed with k.
+func (v *verifier) readClaims(s *scratch, payload string, k *key) (*Claims, error) {
 	c := &Claims{payload: payload}
 	reg := &s.registered
 	wrongType := "" // a claim of another type than it must have
@@ -326,7 +329,7 @@ func (v *verifier) readClaims(s *scratch, payload string) (*Claims, error) {
 		reg.dates[i].Time = t
 		return &reg.dates[i], t
 	}
-	bound := false
+	bound, tenant := false, ""
 	client := len(clientClaims)
 	audience := lookup{path: v.audienceClaim}
 	scopes := make([]lookup, 0, 4)
@@ -349,6 +352,8 @@ func (v *verifier) readClaims(s *scratch, payload string) (*Claims, error) {
 			reg.nbf, c.NotBefore = date(o.Value, "nbf", 1)
 		case "iat":
 			reg.iat, c.IssuedAt = date(o.Value, "iat", 2)
+		case "tid":
+			tenant, _ = o.Value.Text()
 		case "cnf":
 			bound = true
 		case "nonce", "at_hash":
@@ -382,6 +387,12 @@ func (v *verifier) readClaims(s *scratch, payload string) (*Claims, error) {
 		})
 	}
 	reg.iss, reg.sub, reg.aud = c.Issuer, c.Subject, c.Audience
+	if v.template {
+		if err := v.checkTenant(c.Issuer, tenant, k); err != nil {
+			return nil, err
+		}
+		reg.iss = v.issuer
+	}
 	if err := v.validator.Validate(reg); err != nil {
 		return nil, v.invalidClaims(c, err)
 	}
@@ -399,6 +410,72 @@ func (v *verifier) readClaims(s *scratch, payload string) (*Claims, error) {
 		}
 	}
 	return c, nil
+}
+
+const tenantPlaceholder = "{tenantid}"
+
+func fillTemplate(template, tenant string) string {
+	return strings.Replace(template, tenantPlaceholder, tenant, 1)
+}
+
+// checkTenant checks that issuer, tenant and key of a token belong together, as
+// v.issuer, a template, says.
+func (v *verifier) checkTenant(issuer, tenant string, k *key) error {
+	r := &refusal{reason: "issuer", err: fmt.Errorf("%w: %w", jwt.ErrTokenInvalidClaims, jwt.ErrTokenInvalidIssuer)}
+	switch {
+	case tenant == "" || strings.ContainsAny(tenant, "/{}") || issuer != fillTemplate(v.issuer, tenant):
+		r.claim, r.got, r.want = "iss", clip(issuer), v.issuer+" with the token's \"tid\""
+	case len(v.tenants) > 0 && !slices.Contains(v.tenants, tenant):
+		r.claim, r.got, r.want = "tid", clip(tenant), strings.Join(v.tenants, " or ")
+	case k.issuer != "" && k.issuer != v.issuer && k.issuer != issuer:
+		r.claim, r.got, r.want = "iss", clip(issuer), "the issuer of the key, "+clip(k.issuer)
+	default:
+		return nil
+	}
+	return invalidToken("the token's issuer is not accepted", r)
+}
+
+// verifierOf returns the verifier of the issuer that token claims to be from.
+// That is the only thing that an unverified claim decides: the verifier checks
+// it, as it checks all the rest.
+func (m *Middleware) verifierOf(token string) (*verifier, error) {
+	if len(m.verifiers) == 1 {
+		return m.verifiers[0], nil
+	}
+	for _, v := range m.verifiers {
+		if v.cache.get(token) != nil {
+			return v, nil
+		}
+	}
+	s := scratchPool.Get().(*scratch)
+	defer s.free()
+	p, err := s.split(token)
+	if err != nil {
+		return nil, err
+	}
+	issuer := ""
+	o := strictjson.Object{Text: string(p.payload), MaxMembers: maxUnverified}
+	for o.Next() {
+		if o.Name == "iss" {
+			issuer, _ = o.Value.Text()
+			break
+		}
+	}
+	var names []string
+	for _, v := range m.verifiers {
+		before, after, isTemplate := strings.Cut(v.issuer, tenantPlaceholder)
+		if issuer == v.issuer || v.template && isTemplate && strings.HasPrefix(issuer, before) && strings.HasSuffix(issuer, after) {
+			return v, nil
+		}
+		names = append(names, v.issuer)
+	}
+	return nil, invalidToken("the token's issuer is not accepted", &refusal{
+		reason: "issuer",
+		err:    fmt.Errorf("%w: %w", jwt.ErrTokenInvalidClaims, jwt.ErrTokenInvalidIssuer),
+		claim:  "iss",
+		got:    clip(issuer),
+		want:   strings.Join(names, " or "),
+	})
 }
 
 // clientClaims are the places of a client's id, the standard one first.

@@ -1,0 +1,320 @@
+package bearer_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"example.com/bearer"
+	"example.com/bearer/bearertest"
+)
+
+// A fixture is the token of a real provider.
+type fixture struct {
+	ID        string
+	Header    map[string]any
+	Claims    map[string]any
+	Transport string
+	Config    struct{ Issuer, Audience string }
+	Expect    struct {
+		Default string
+		Scopes  []string
+		Client  string
+	}
+}
+
+// The settings without which a provider's tokens are refused, and why.
+var providerConfig = map[string]func(*bearer.Config){
+	"cognito-access-user":        func(c *bearer.Config) { c.AudienceClaim = "client_id" }, // no "aud"
+	"clerk-v1":                   func(c *bearer.Config) { c.Audience, c.AudienceClaim = []string{"https://app.acme.test"}, "azp" },
+	"google-id-token-bare-iss":   func(c *bearer.Config) { c.Issuer = "accounts.google.com" }, // with JWKSURL
+	"entra-multitenant-template": func(c *bearer.Config) { c.Issuer, c.IssuerTemplate = "", c.Issuer },
+	"keycloak-user": func(c *bearer.Config) {
+		c.ScopeClaims = []string{"resource_access.my-api.roles"}
+		c.Audience = []string{"account"}
+	},
+}
+
+// resolve replaces the fixtures' times, "@+3600" for an hour from now.
+func resolve(v any) any {
+	switch v := v.(type) {
+	case string:
+		if seconds, err := strconv.Atoi(strings.TrimPrefix(v, "@")); err == nil && strings.HasPrefix(v, "@") {
+			return time.Now().Unix() + int64(seconds)
+		}
+	case map[string]any:
+		for name, member := range v {
+			v[name] = resolve(member)
+		}
+	}
+	return v
+}
+
+func TestProviders(t *testing.T) {
+	text, err := os.ReadFile("testdata/providers.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fixtures []fixture
+	if err := json.Unmarshal(text, &fixtures); err != nil {
+		t.Fatal(err)
+	}
+	if len(fixtures) < 30 {
+		t.Fatalf("%d fixtures", len(fixtures))
+	}
+	for _, f := range fixtures {
+		t.Run(f.ID, func(t *testing.T) {
+			// The key has the fixture's algorithm and key id, and no "alg", as
+			// Entra publishes it; tokens of algorithms that no key set holds
+			// are signed with what there is.
+			iss := bearertest.NewIssuer("https://keys.example.com")
+			if alg, _ := f.Header["alg"].(string); !strings.HasPrefix(alg, "HS") {
+				iss.UseAlgorithm(alg)
+			}
+			var key jwk
+			if err := json.Unmarshal(published(t, iss)[0], &key); err != nil {
+				t.Fatal(err)
+			}
+			changes := jwk{"kid": f.Header["kid"], "alg": nil}
+			if strings.HasPrefix(f.ID, "entra") {
+				changes["issuer"] = "https://login.microsoftonline.com/{tenantid}/v2.0"
+			}
+			if f.Header["kid"] == "k9" {
+				delete(changes, "kid") // the fixture's key is not published
+			}
+			iss.SetKeys(marshal(map[string]any{"keys": []any{with(key, changes)}}))
+			token := iss.Sign(string(marshal(f.Header)), string(marshal(resolve(f.Claims))))
+
+			verify := func(change func(*bearer.Config)) (*bearer.Claims, error) {
+				auth := newMiddleware(t, iss, func(c *bearer.Config) {
+					c.Issuer, c.JWKSURL = f.Config.Issuer, "https://keys.example.com"+keysPath
+					c.Audience = []string{f.Config.Audience}
+					if f.Config.Audience == "" {
+						c.Audience = []string{"some-api"}
+					}
+				}, change)
+				return auth.Verify(t.Context(), token)
+			}
+			c, err := verify(func(*bearer.Config) {})
+			if (err == nil) != (f.Expect.Default == "accept") {
+				t.Fatalf("got %v, want it to %s", err, f.Expect.Default)
+			}
+			change, changed := providerConfig[f.ID]
+			if changed {
+				if c, err = verify(change); err != nil {
+					t.Fatalf("with the settings for it: %v", err)
+				}
+			}
+			if err != nil {
+				return
+			}
+			want := f.Expect.Scopes
+			if f.ID == "keycloak-user" {
+				want = []string{"reader"}
+			}
+			if got := slices.Collect(c.Scope.All()); !slices.Equal(got, want) {
+				t.Errorf("scopes = %q, want %q", got, want)
+			}
+			if f.Expect.Client != "" && c.ClientID != f.Expect.Client {
+				t.Errorf("ClientID = %q, want %q", c.ClientID, f.Expect.Client)
+			}
+		})
+	}
+}
+
+func TestConfigHeader(t *testing.T) {
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.Header = "x-goog-iap-jwt-assertion" })
+	token := iss.Token(audience, nil)
+	h := auth.Handler(ok)
+	for _, tt := range []struct {
+		name      string
+		header    http.Header
+		status    int
+		challenge string
+	}{
+		{"there", http.Header{"X-Goog-Iap-Jwt-Assertion": {token}}, 200, ""},
+		{"spaces around", http.Header{"X-Goog-Iap-Jwt-Assertion": {" " + token + " "}}, 200, ""},
+		{"missing", http.Header{}, 401, challengeNone},
+		{"empty", http.Header{"X-Goog-Iap-Jwt-Assertion": {""}}, 401, challengeNone},
+		{"only in Authorization", http.Header{"Authorization": {"Bearer " + token}}, 401, challengeNone},
+		{"Authorization besides", http.Header{"X-Goog-Iap-Jwt-Assertion": {token}, "Authorization": {"Basic x", "Bearer y"}}, 200, ""},
+		{"two", http.Header{"X-Goog-Iap-Jwt-Assertion": {token, token}}, 400, challengeRequest},
+		{"with a scheme", http.Header{"X-Goog-Iap-Jwt-Assertion": {"Bearer " + token}}, 400, challengeRequest},
+		{"bad token", http.Header{"X-Goog-Iap-Jwt-Assertion": {"x.y.z"}}, 401, challengeToken},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header = tt.header
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			checkReply(t, w, tt.status, tt.challenge)
+		})
+	}
+	for _, name := range []string{"authorization", "a b", "a:b", "ä"} {
+		if _, err := bearer.New(bearer.Config{Issuer: "https://a.example", Audience: []string{"a"}, Header: name}); err == nil || !strings.Contains(err.Error(), "Config.Header") {
+			t.Errorf("Header %q: error %v", name, err)
+		}
+	}
+}
+
+func TestOr(t *testing.T) {
+	customers, partners, strangers := bearertest.NewIssuer("https://customers.example.com"), bearertest.NewIssuer("https://partners.example.com/"), bearertest.NewIssuer("https://strangers.example.com")
+	forCustomers := newMiddleware(t, customers, func(c *bearer.Config) { c.Realm = "customers" })
+	forPartners := newMiddleware(t, partners, func(c *bearer.Config) { c.Audience = []string{"partner-api"}; c.Realm = "partners" })
+	auth := forCustomers.Or(forPartners)
+	h := auth.Handler(auth.RequireScope("read")(ok))
+	as := func(iss *bearertest.Issuer, aud string, claims bearertest.Claims) string {
+		if claims["scope"] == nil {
+			claims["scope"] = "read"
+		}
+		return "Bearer " + iss.Token(aud, claims)
+	}
+	const refused = `Bearer realm="customers", error="invalid_token"`
+	tests := []struct {
+		name      string
+		header    string
+		status    int
+		challenge string
+	}{
+		{"a customer", as(customers, audience, bearertest.Claims{}), 200, ""},
+		{"a partner", as(partners, "partner-api", bearertest.Claims{}), 200, ""},
+		{"a customer for the partners' audience", as(customers, "partner-api", bearertest.Claims{}), 401, refused},
+		{"a partner for the customers' audience", as(partners, audience, bearertest.Claims{}), 401, refused},
+		{"a stranger", as(strangers, audience, bearertest.Claims{}), 401, refused},
+		{"a stranger as a customer", as(strangers, audience, bearertest.Claims{"iss": customers.URL}), 401, refused},
+		{"a partner as a customer", as(partners, audience, bearertest.Claims{"iss": customers.URL}), 401, refused},
+		{"a customer as a partner", as(customers, "partner-api", bearertest.Claims{"iss": partners.URL}), 401, refused},
+		{"a partner with a customer's ISS", as(partners, "partner-api", bearertest.Claims{"ISS": customers.URL}), 200, ""},
+		{"ISS only", as(customers, audience, bearertest.Claims{"iss": nil, "ISS": customers.URL}), 401, refused},
+		{"iss an array", as(customers, audience, bearertest.Claims{"iss": []string{customers.URL, partners.URL}}), 401, refused},
+		{"iss twice", "Bearer " + customers.Sign("", strings.Replace(payload(customers, ""), "{", fmt.Sprintf(`{"iss":%q,`, partners.URL), 1)), 401, refused},
+		{"no slash", as(partners, "partner-api", bearertest.Claims{"iss": "https://partners.example.com"}), 401, refused},
+		{"malformed", "Bearer x.y.z", 401, refused},
+		{"not a token", "Bearer a b", 400, `Bearer realm="customers", error="invalid_request"`},
+		{"no credentials", "", 401, `Bearer realm="customers"`},
+		{"a partner without the scope", as(partners, "partner-api", bearertest.Claims{"scope": "x"}), 403, `Bearer realm="customers", error="insufficient_scope", scope="read"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for range 4 { // cached, too
+				checkReply(t, serve(h, tt.header), tt.status, tt.challenge)
+			}
+		})
+	}
+	if n := strangers.Fetches(); n != 0 {
+		t.Errorf("%d fetches from an issuer that nobody trusts", n)
+	}
+	if a, b := customers.Fetches(), partners.Fetches(); a > 4 || b > 4 {
+		t.Errorf("%d and %d fetches", a, b)
+	}
+
+	// What auth verified, its parts do not take for granted.
+	w := serve(auth.Handler(forCustomers.RequireScope("read")(ok)), as(partners, "partner-api", bearertest.Claims{}))
+	checkReply(t, w, 401, refused)
+
+	// An outage of one is none of the other's.
+	partners.SetDown(true)
+	fresh := newMiddleware(t, customers).Or(newMiddleware(t, partners))
+	checkReply(t, serve(fresh.Handler(ok), as(customers, audience, bearertest.Claims{})), 200, "")
+	checkReply(t, serve(fresh.Handler(ok), as(partners, "partner-api", bearertest.Claims{})), 503, "")
+	if err := fresh.Ready(t.Context()); statusOf(err) != 503 {
+		t.Errorf("Ready with one issuer down = %v, want status 503", err)
+	}
+	if s := fresh.KeyStats(); s.Keys != 1 || s.Err == nil || s.Fetches != 2 || !s.FetchedAt.IsZero() {
+		t.Errorf("KeyStats = %+v", s)
+	}
+
+	defer func() {
+		if p := fmt.Sprint(recover()); !strings.Contains(p, customers.URL) {
+			t.Errorf("Or with the same issuer: panic %q, want one that names it", p)
+		}
+	}()
+	auth.Or(newMiddleware(t, customers))
+}
+
+func TestIssuerTemplate(t *testing.T) {
+	const template = "https://login.microsoftonline.com/{tenantid}/v2.0"
+	in := func(tenant string) string { return strings.Replace(template, "{tenantid}", tenant, 1) }
+	iss := bearertest.NewIssuer(in("common"))
+	auth := func(tenants ...string) *bearer.Middleware {
+		return newMiddleware(t, iss, func(c *bearer.Config) {
+			c.Issuer, c.IssuerTemplate, c.Tenants = "", template, tenants
+			c.Client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				w := httptest.NewRecorder()
+				if r.URL.Path == "/common/v2.0"+metadataPath {
+					fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":"https://login.microsoftonline.com/common/v2.0%s"}`, template, keysPath)
+				} else {
+					iss.ServeHTTP(w, r)
+				}
+				return w.Result(), nil
+			})}
+		})
+	}
+	var key jwk
+	if err := json.Unmarshal(published(t, iss)[0], &key); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name      string
+		keyIssuer any
+		iss, tid  any
+		tenants   []string
+		accepted  bool
+	}{
+		{"any tenant", template, in("a"), "a", nil, true},
+		{"a key without issuer", nil, in("a"), "a", nil, true},
+		{"a key of the tenant", in("a"), in("a"), "a", nil, true},
+		{"a key of another tenant", in("b"), in("a"), "a", nil, false},
+		{"an allowed tenant", template, in("a"), "a", []string{"b", "a"}, true},
+		{"another tenant", template, in("c"), "c", []string{"b", "a"}, false},
+		{"tid of another tenant", template, in("a"), "b", nil, false},
+		{"no tid", template, in("a"), nil, nil, false},
+		{"tid a number", template, in("1"), 1, nil, false},
+		{"tid empty", template, in(""), "", nil, false},
+		{"tid a path", template, in("a/b"), "a/b", nil, false},
+		{"the template itself", template, template, "{tenantid}", nil, false},
+		{"the template itself, no tid", template, template, nil, nil, false},
+		{"tid in other letters", template, in("A"), "a", nil, false},
+		{"another version", template, "https://sts.windows.net/a/", "a", nil, false},
+		{"no iss", template, nil, "a", nil, false},
+	} {
+		iss.SetKeys(marshal(map[string]any{"keys": []any{with(key, jwk{"issuer": tt.keyIssuer})}}))
+		m := auth(tt.tenants...)
+		token := iss.Token(audience, bearertest.Claims{"iss": tt.iss, "tid": tt.tid})
+		for _, m := range []*bearer.Middleware{m, newMiddleware(t, bearertest.NewIssuer("https://other.example.com")).Or(m)} {
+			c, err := m.Verify(t.Context(), token)
+			if !tt.accepted {
+				t.Run(tt.name, func(t *testing.T) { checkRefused(t, c, err, "issuer", jwt.ErrTokenInvalidIssuer) })
+			} else if err != nil || c.Issuer != tt.iss {
+				t.Errorf("%s: got %+v, %v, want it accepted", tt.name, c, err)
+			}
+		}
+	}
+
+	// Without a field of its own it is a plain string that no token has.
+	iss.SetKeys(nil)
+	plain := newMiddleware(t, iss, func(c *bearer.Config) {
+		c.Issuer, c.JWKSURL, c.Client = template, in("common")+keysPath, iss.Client()
+	})
+	c, err := plain.Verify(t.Context(), iss.Token(audience, bearertest.Claims{"iss": in("a"), "tid": "a"}))
+	checkRefused(t, c, err, "issuer", jwt.ErrTokenInvalidIssuer)
+
+	_, err = bearer.New(bearer.Config{Issuer: "https://a.example", IssuerTemplate: "http://b.example/", Tenants: []string{""}, Audience: []string{"a"}})
+	for _, want := range []string{"IssuerTemplate: cannot be set together", "must hold {tenantid} once", "must use https", "Tenants: an empty"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in %v", want, err)
+		}
+	}
+	if _, err := bearer.New(bearer.Config{Issuer: "https://a.example", Tenants: []string{"a"}, Audience: []string{"a"}}); err == nil {
+		t.Error("Tenants without IssuerTemplate is accepted")
+	}
+}
