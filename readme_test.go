@@ -1,0 +1,128 @@
+package bearer_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// flat is s with each line trimmed, so that indentation does not count.
+func flat(s string) string {
+	var b strings.Builder
+	for line := range strings.Lines(s) {
+		b.WriteString(strings.TrimSpace(line) + "\n")
+	}
+	return b.String()
+}
+
+// Every block of Go code in README is run: a program is built in a module of its
+// own, as a user would, and a snippet stands word for word in an example.
+func TestReadmeCode(t *testing.T) {
+	examples := flat(read(t, "example_test.go"))
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
+	if len(blocks) < 4 {
+		t.Fatalf("%d blocks of code", len(blocks))
+	}
+	programs := 0
+	for _, block := range blocks {
+		code := block[1]
+		if strings.HasPrefix(code, "package main") {
+			programs++
+			build(t, code)
+			continue
+		}
+		if !strings.Contains(examples, flat(code)) {
+			t.Errorf("no example has this:\n%s", code)
+		}
+	}
+	if programs != 1 {
+		t.Errorf("%d programs, want 1", programs)
+	}
+}
+
+func build(t *testing.T, program string) {
+	t.Helper()
+	root, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range [][]string{
+		{"go", "mod", "init", "example.org/api"},
+		{"go", "mod", "edit", "-require", "example.com/bearer@v0.0.0", "-replace", "example.com/bearer=" + root},
+		{"go", "mod", "tidy"},
+		{"go", "vet", "."},
+		{"go", "build", "-o", filepath.Join(dir, "api"), "."},
+	} {
+		c := exec.Command(command[0], command[1:]...)
+		c.Dir = dir
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", command, err, out)
+		}
+	}
+	lines := 0
+	for line := range strings.Lines(program) {
+		if strings.TrimSpace(line) != "" {
+			lines++
+		}
+	}
+	if imports := strings.Count(program, "example.com/"); lines > 20 || imports < 1 {
+		t.Errorf("the program has %d lines", lines)
+	}
+}
+
+// The reasons in the log are those in the table, and the other way round.
+func TestReasonsAreDocumented(t *testing.T) {
+	var documented, used []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(read(t, "docs/refusals.md"), -1) {
+		documented = append(documented, m[1])
+	}
+	sources, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reason := regexp.MustCompile(`(?:reason: +|\.reason(?:, r\.\w+)* = )"([a-z_]+)"`)
+	for _, name := range sources {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, m := range reason.FindAllStringSubmatch(read(t, name), -1) {
+			used = append(used, m[1])
+		}
+	}
+	slices.Sort(documented)
+	slices.Sort(used)
+	if used = slices.Compact(used); !slices.Equal(documented, used) {
+		t.Errorf("documented %q\nused       %q", documented, used)
+	}
+}
+
+// Every fixture that docs/providers.md names is there.
+func TestProvidersAreDocumented(t *testing.T) {
+	fixtures := read(t, "testdata/providers.json")
+	named := regexp.MustCompile("`([a-z0-9]+(?:-[a-z0-9]+)+)` \\|\n").FindAllStringSubmatch(read(t, "docs/providers.md"), -1)
+	if len(named) < 15 {
+		t.Errorf("%d providers", len(named))
+	}
+	for _, m := range named {
+		if !strings.Contains(fixtures, `"id": "`+m[1]+`"`) {
+			t.Errorf("no fixture %s", m[1])
+		}
+	}
+}
