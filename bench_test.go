@@ -98,7 +98,7 @@ type rawKey struct{}
 
 // rawCrypto is the yardstick for new tokens: nobody who verifies them can do
 // less.
-func rawCrypto(b *testing.B, key any) http.Handler {
+func rawCrypto(b testing.TB, key any) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token := r.Header.Get("Authorization")[len("Bearer "):]
 		dot := strings.LastIndexByte(token, '.')
@@ -150,7 +150,7 @@ func run(b *testing.B, name string, h http.Handler, rs []*http.Request) {
 	})
 }
 
-func publicKey(b *testing.B, iss *bearertest.Issuer) any {
+func publicKey(b testing.TB, iss *bearertest.Issuer) any {
 	var m jwkset.JWKMarshal
 	if err := json.Unmarshal(published(b, iss)[0], &m); err != nil {
 		b.Fatal(err)

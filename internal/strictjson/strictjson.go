@@ -12,6 +12,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"iter"
+	"math/bits"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -314,6 +315,18 @@ func (s *scanner) str(i int) int {
 		return i
 	}
 	for i++; i < len(t); i++ {
+		// Most of a document is the inside of strings, so it is looked at
+		// eight bytes at a time.
+		for len(t)-i >= 8 {
+			if special := specials(t[i:]); special != 0 {
+				i += bits.TrailingZeros64(special) / 8
+				break
+			}
+			i += 8
+		}
+		if i == len(t) {
+			break
+		}
 		switch c := t[i]; {
 		case c == '"':
 			return i + 1
@@ -330,6 +343,20 @@ func (s *scanner) str(i int) int {
 	}
 	s.fail(ErrSyntax)
 	return i
+}
+
+// specials looks for quotes, backslashes and control characters in the first
+// eight bytes of t. The lowest bit that is set in its result is the highest of
+// the byte that is the first of them; above that bit there may be false ones.
+func specials(t string) uint64 {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	_ = t[7]
+	w := uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 |
+		uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
+	// (x-ones)&^x has the high bit of a byte set where x is zero, and
+	// (w-ones*c)&^w where w is less than c.
+	quote, backslash := w^ones*'"', w^ones*'\\'
+	return ((quote-ones)&^quote | (backslash-ones)&^backslash | (w-ones*' ')&^w) & highs
 }
 
 // escape checks the escape sequence at the start of t and returns its length.
@@ -433,7 +460,7 @@ func space(t string, i int) int {
 type names struct {
 	n      int
 	filter uint64 // a bit for each name in list: most new names are told by it alone
-	list   [16]string
+	list   [32]string
 	table  []string // open addressing, at most half full; "" is a free slot
 	empty  bool     // the name "" itself is in the table
 }

@@ -39,9 +39,9 @@ var texts = []struct {
 	{`{"a":"\"\\\/\b\f\n\r\t\u0041\uD83D\uDE00é😀"}`, nil},
 	{`{"ISS":1,"iss":2,"Iss":3,"iſs":4}`, nil},
 	{nested(strictjson.MaxDepth), nil},
-	{members(15), nil},
-	{members(16), nil},
-	{members(17), nil},
+	{members(31), nil},
+	{members(32), nil},
+	{members(33), nil},
 	{members(3000), nil},
 
 	{``, strictjson.ErrSyntax},
@@ -97,8 +97,8 @@ var texts = []struct {
 	{`{"":1,"":2}`, strictjson.ErrDuplicate},
 	{`{"a":{"b":1,"b":2}}`, strictjson.ErrDuplicate},
 	{`{"a":[{"b":1,"b":2}]}`, strictjson.ErrDuplicate},
-	{members(16)[:len(members(16))-1] + `,"m0":1}`, strictjson.ErrDuplicate},
-	{members(17)[:len(members(17))-1] + `,"m16":1}`, strictjson.ErrDuplicate},
+	{members(32)[:len(members(32))-1] + `,"m0":1}`, strictjson.ErrDuplicate},
+	{members(33)[:len(members(33))-1] + `,"m32":1}`, strictjson.ErrDuplicate},
 	{members(3000)[:len(members(3000))-1] + `,"m2999":1}`, strictjson.ErrDuplicate},
 	{`{"":0,` + members(40)[1:len(members(40))-1] + `,"":1}`, strictjson.ErrDuplicate},
 	{members(40)[:len(members(40))-1] + `,"":0,"":1}`, strictjson.ErrDuplicate},
@@ -297,13 +297,13 @@ func FuzzObject(f *testing.F) {
 }
 
 func TestAllocs(t *testing.T) {
-	text := members(16)
+	text := members(32)
 	if n := testing.AllocsPerRun(100, func() {
 		o := strictjson.Object{Text: text}
 		for o.Next() {
 		}
 	}); n != 0 {
-		t.Errorf("%v allocations for an object of 16 members, want none", n)
+		t.Errorf("%v allocations for an object of 32 members, want none", n)
 	}
 }
 
