@@ -1,16 +1,11 @@
 package bearer
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
 
 // The error codes of RFC 6750, section 3.1.
@@ -185,77 +180,4 @@ func (e *Error) status() int {
 		return http.StatusForbidden
 	}
 	return e.Status
-}
-
-// A refusal is the cause in an Error: what was checked, what was expected and
-// what came, for logs.
-type refusal struct {
-	reason string // stable, for machines; README lists them
-	err    error  // what errors.Is finds: golang-jwt's, or one of ours
-	detail string // more than the reason says, if there is more to say
-	claim  string // the claim, header parameter or request header concerned
-	want   string
-	got    string // from the token: clipped
-	hint   string // what usually causes this
-}
-
-func (r *refusal) Error() string {
-	s := r.reason
-	if r.detail != "" {
-		s += ": " + r.detail
-	}
-	if r.claim != "" {
-		s += ": " + r.claim
-	}
-	if r.got != "" {
-		s += " is " + strconv.Quote(r.got)
-	}
-	if r.want != "" {
-		s += ", want " + r.want
-	}
-	return s
-}
-
-func (r *refusal) Unwrap() error { return r.err }
-
-// clip makes text that a stranger wrote fit for a log record or an error:
-// bounded, and without characters that could break its line.
-func clip(s string) string {
-	const most = 100
-	s = s[:min(len(s), most)]
-	return strings.ToValidUTF8(strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return utf8.RuneError
-		}
-		return r
-	}, s), "")
-}
-
-// logRefusal writes the one debug record of a refused request.
-func (m *Middleware) logRefusal(ctx context.Context, err error) {
-	if !m.log.Enabled(ctx, slog.LevelDebug) || ctx.Err() != nil {
-		return
-	}
-	e := asError(err)
-	if e == nil {
-		return
-	}
-	attrs := []slog.Attr{slog.Int("status", e.Status), slog.String("description", e.Description)}
-	add := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
-		}
-	}
-	var r *refusal
-	if errors.As(err, &r) {
-		add("reason", r.reason)
-		add("detail", r.detail)
-		add("claim", r.claim)
-		add("want", r.want)
-		add("got", r.got)
-		add("hint", r.hint)
-	} else if e.Err != nil {
-		add("cause", e.Err.Error())
-	}
-	m.log.LogAttrs(ctx, slog.LevelDebug, "bearer: request refused", attrs...)
 }

@@ -163,7 +163,7 @@ func New(cfg Config) (*Middleware, error) {
 	}
 	for _, audience := range cfg.Audience {
 		if audience == "" {
-			bad("Audience", "an empty string is no audience")
+			bad("Audience", "an empty string is no audience; it must be what the tokens' \"aud\" says")
 		}
 	}
 	algorithms := make([]string, 0, len(allAlgorithms))
@@ -255,31 +255,6 @@ func New(cfg Config) (*Middleware, error) {
 	}, nil
 }
 
-// Or returns a Middleware that accepts the tokens of m's issuer and those of
-// other's, for an API that serves the customers of one and the partners of
-// another. A token's "iss" claim chooses which of the two judges it, by its own
-// keys, audience and claims alone. Tokens of any other issuer are refused
-// without asking anybody for keys.
-//
-// All else is as with m: the header, the realm, the log, the replies. m and
-// other stay usable by themselves and share their keys with the result, which
-// is a Middleware of its own: the wrappers of m do not trust what it verified.
-//
-// Or panics if m and other accept the same issuer: one Middleware with all the
-// audiences does that.
-func (m *Middleware) Or(other *Middleware) *Middleware {
-	for _, a := range m.verifiers {
-		for _, b := range other.verifiers {
-			if a.issuer == b.issuer {
-				panic(fmt.Sprintf("bearer: Or: both accept the issuer %q; one Middleware with all the audiences does that", a.issuer))
-			}
-		}
-	}
-	both := *m
-	both.verifiers = slices.Concat(m.verifiers, other.verifiers)
-	return &both
-}
-
 // Handler returns a handler that serves only requests with a valid token, and
 // serves those with next. [FromContext] gives next the token's claims.
 //
@@ -318,8 +293,9 @@ func (m *Middleware) Optional(next http.Handler) http.Handler {
 }
 
 // Authenticate returns the claims of the request's token, as
-// [Middleware.Handler] would pass them on. It writes nothing: it is for
-// frameworks and protocols with a way of their own to reply. The error is an
+// [Middleware.Handler] would pass them on. It writes nothing, and of r it looks
+// at the header and the context only: it is for frameworks and protocols with a
+// way of their own to reply. The error is an
 // [*Error], for [Middleware.WriteError] or to be translated.
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 	if c := m.verified(r.Context()); c != nil {

@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
-	"fmt"
 	"math"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -412,72 +409,6 @@ func (v *verifier) readClaims(s *scratch, payload string, k *key) (*Claims, erro
 	return c, nil
 }
 
-const tenantPlaceholder = "{tenantid}"
-
-func fillTemplate(template, tenant string) string {
-	return strings.Replace(template, tenantPlaceholder, tenant, 1)
-}
-
-// checkTenant checks that issuer, tenant and key of a token belong together, as
-// v.issuer, a template, says.
-func (v *verifier) checkTenant(issuer, tenant string, k *key) error {
-	r := &refusal{reason: "issuer", err: fmt.Errorf("%w: %w", jwt.ErrTokenInvalidClaims, jwt.ErrTokenInvalidIssuer)}
-	switch {
-	case tenant == "" || strings.ContainsAny(tenant, "/{}") || issuer != fillTemplate(v.issuer, tenant):
-		r.claim, r.got, r.want = "iss", clip(issuer), v.issuer+" with the token's \"tid\""
-	case len(v.tenants) > 0 && !slices.Contains(v.tenants, tenant):
-		r.claim, r.got, r.want = "tid", clip(tenant), strings.Join(v.tenants, " or ")
-	case k.issuer != "" && k.issuer != v.issuer && k.issuer != issuer:
-		r.claim, r.got, r.want = "iss", clip(issuer), "the issuer of the key, "+clip(k.issuer)
-	default:
-		return nil
-	}
-	return invalidToken("the token's issuer is not accepted", r)
-}
-
-// verifierOf returns the verifier of the issuer that token claims to be from.
-// That is the only thing that an unverified claim decides: the verifier checks
-// it, as it checks all the rest.
-func (m *Middleware) verifierOf(token string) (*verifier, error) {
-	if len(m.verifiers) == 1 {
-		return m.verifiers[0], nil
-	}
-	for _, v := range m.verifiers {
-		if v.cache.get(token) != nil {
-			return v, nil
-		}
-	}
-	s := scratchPool.Get().(*scratch)
-	defer s.free()
-	p, err := s.split(token)
-	if err != nil {
-		return nil, err
-	}
-	issuer := ""
-	o := strictjson.Object{Text: string(p.payload), MaxMembers: maxUnverified}
-	for o.Next() {
-		if o.Name == "iss" {
-			issuer, _ = o.Value.Text()
-			break
-		}
-	}
-	var names []string
-	for _, v := range m.verifiers {
-		before, after, isTemplate := strings.Cut(v.issuer, tenantPlaceholder)
-		if issuer == v.issuer || v.template && isTemplate && strings.HasPrefix(issuer, before) && strings.HasSuffix(issuer, after) {
-			return v, nil
-		}
-		names = append(names, v.issuer)
-	}
-	return nil, invalidToken("the token's issuer is not accepted", &refusal{
-		reason: "issuer",
-		err:    fmt.Errorf("%w: %w", jwt.ErrTokenInvalidClaims, jwt.ErrTokenInvalidIssuer),
-		claim:  "iss",
-		got:    clip(issuer),
-		want:   strings.Join(names, " or "),
-	})
-}
-
 // clientClaims are the places of a client's id, the standard one first.
 var clientClaims = []string{"client_id", "azp", "cid", "appid"}
 
@@ -540,93 +471,4 @@ func numericDate(v strictjson.Value) (time.Time, bool) {
 	}
 	whole, fraction := math.Modf(seconds)
 	return time.Unix(int64(whole), int64(fraction*1e9)), true
-}
-
-// invalidClaims makes the refusal for claims that golang-jwt's validator did not
-// accept. It may have found several faults; the first one here is told.
-func (v *verifier) invalidClaims(c *Claims, err error) *Error {
-	r := &refusal{err: fmt.Errorf("%w: %w", jwt.ErrTokenInvalidClaims, err)} // as from jwt.Parser
-	now := time.Now()
-	switch {
-	case c.Issuer != v.issuer:
-		r.reason, r.claim, r.got, r.want = "issuer", "iss", clip(c.Issuer), v.issuer
-		r.hint = issuerHint(c.Issuer, v.issuer)
-		return invalidToken("the token's issuer is not accepted", r)
-	case !slices.ContainsFunc(c.Audience, func(a string) bool { return slices.Contains(v.audience, a) }):
-		r.reason, r.claim = "audience", v.audienceClaim
-		r.got, r.want = clip(strings.Join(c.Audience, " ")), strings.Join(v.audience, " or ")
-		r.hint = v.audienceHint(c)
-		return invalidToken("the token's audience is not accepted", r)
-	case c.ExpiresAt.IsZero():
-		r.reason, r.claim, r.got = "no_expiry", "exp", "missing"
-		return invalidToken("the token has no expiry", r)
-	case errors.Is(err, jwt.ErrTokenExpired):
-		r.reason, r.claim, r.got = "expired", "exp", c.ExpiresAt.UTC().Format(time.RFC3339)
-		r.want = "later than " + now.Add(-v.leeway).UTC().Format(time.RFC3339)
-		return invalidToken("the token has expired", r)
-	case errors.Is(err, jwt.ErrTokenNotValidYet):
-		r.reason, r.claim, r.got = "not_yet_valid", "nbf", c.NotBefore.UTC().Format(time.RFC3339)
-		r.hint = "this clock or the issuer's is off by " + c.NotBefore.Sub(now).Round(time.Second).String()
-		return invalidToken("the token is not valid yet", r)
-	case errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
-		r.reason, r.claim, r.got = "issued_in_future", "iat", c.IssuedAt.UTC().Format(time.RFC3339)
-		r.hint = "this clock or the issuer's is off by " + c.IssuedAt.Sub(now).Round(time.Second).String()
-		return invalidToken("the token was issued in the future", r)
-	}
-	r.reason = "claims"
-	return invalidToken("the token's claims are not valid", r)
-}
-
-func issuerHint(got, want string) string {
-	switch {
-	case strings.TrimSuffix(got, "/") == strings.TrimSuffix(want, "/"):
-		return "the two differ by the slash at the end only"
-	case strings.HasPrefix(got, "https://sts.windows.net/") && strings.HasPrefix(want, "https://login.microsoftonline.com/"):
-		return "a version 1 token of Entra ID: set requestedAccessTokenVersion of the API to 2, or expect this issuer"
-	case strings.HasPrefix(want, "https://sts.windows.net/") && strings.HasPrefix(got, "https://login.microsoftonline.com/"):
-		return "a version 2 token of Entra ID: expect this issuer"
-	}
-	return ""
-}
-
-func (v *verifier) audienceHint(c *Claims) string {
-	for _, got := range c.Audience {
-		for _, want := range v.audience {
-			if strings.TrimSuffix(got, "/") == strings.TrimSuffix(want, "/") {
-				return "the two differ by the slash at the end only"
-			}
-		}
-		if got == "00000003-0000-0000-c000-000000000000" || got == "https://graph.microsoft.com" {
-			return "a token for Microsoft Graph: ask for a scope of this API instead"
-		}
-	}
-	switch {
-	case c.idToken:
-		return "an ID token: the client must send its access token"
-	case len(c.Audience) == 0 && v.audienceClaim == "aud":
-		return "the token has no audience; Config.AudienceClaim names another claim"
-	case slices.Equal(c.Audience, []string{"account"}):
-		return "Keycloak's default audience: add an audience mapper to the client"
-	}
-	return ""
-}
-
-// invalidToken is the reply to a token that is at fault (RFC 6750, section 3.1).
-func invalidToken(description string, r *refusal) *Error {
-	return &Error{Status: http.StatusUnauthorized, Code: codeInvalidToken, Description: description, Err: r}
-}
-
-// errEncoding is the malformed token that is not even base64url in three parts.
-var errEncoding = fmt.Errorf("%w: not in compact form", jwt.ErrTokenMalformed)
-
-func malformed(r *refusal) *Error {
-	if r.err == nil {
-		r.err = jwt.ErrTokenMalformed
-	}
-	return invalidToken("the token is malformed", r)
-}
-
-func unverifiable(description string, r *refusal) *Error {
-	r.err = jwt.ErrTokenUnverifiable
-	return invalidToken(description, r)
 }
