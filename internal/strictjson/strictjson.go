@@ -60,10 +60,9 @@ type Object struct {
 	Name  string
 	Value Value
 
-	pos     int
-	members int
+	scanner scanner
 	names   names
-	err     error
+	began   bool
 	done    bool
 }
 
@@ -73,41 +72,40 @@ func (o *Object) Next() bool {
 	if o.done {
 		return false
 	}
-	if !o.next() {
-		o.done = true
-		return false
-	}
-	return true
-}
-
-// Err returns why the text was refused, or nil.
-func (o *Object) Err() error { return o.err }
-
-func (o *Object) next() bool {
-	first := o.pos == 0
+	s := &o.scanner
+	first := !o.began
 	if first {
+		o.began = true
+		*s = scanner{text: o.Text, loose: o.LooseBelow, most: o.MaxMembers}
 		// Checked for all of the text at once, so that the loops below need
 		// not tell the bytes above 0x7f apart.
 		if !o.LooseBelow && !utf8.ValidString(o.Text) {
-			o.err = ErrUnicode
-			return false
+			s.fail(ErrUnicode)
+		} else if s.space(); !s.take('{') {
+			s.fail(ErrSyntax)
 		}
-		i := space(o.Text, 0)
-		if i == len(o.Text) || o.Text[i] != '{' {
-			o.err = ErrSyntax
-			return false
+	}
+	more := s.err == nil && s.next('}', first)
+	if more {
+		o.Name = s.name(1, &o.names)
+		start := s.i
+		s.value(1)
+		if s.err == nil {
+			o.Value = Value(s.text[start:s.i])
+			return true
 		}
-		o.pos = i + 1
 	}
-	s := scanner{text: o.Text, loose: o.LooseBelow, members: o.members, most: o.MaxMembers}
-	var more bool
-	o.Name, o.Value, o.pos, more = s.member(o.pos, first, 1, &o.names)
-	o.members, o.err = s.members, s.err
-	if !more && o.err == nil && space(o.Text, o.pos) != len(o.Text) {
-		o.err = ErrSyntax
+	if s.err == nil {
+		if s.space(); s.i != len(s.text) {
+			s.fail(ErrSyntax)
+		}
 	}
-	return more && o.err == nil
+	o.done = true
+	return false
 }
+
+// Err returns why the text was refused, or nil.
+func (o *Object) Err() error { return o.scanner.err }
 
 // A Value is the text of one valid JSON value, as an [Object] or
 // [Value.Elements] handed it out.
@@ -123,7 +121,11 @@ func (v Value) Text() (string, bool) {
 	if v[0] != '"' {
 		return "", false
 	}
-	return unquote(string(v)), true
+	text := string(v[1 : len(v)-1])
+	if strings.IndexByte(text, '\\') >= 0 {
+		text = unescape(text)
+	}
+	return text, true
 }
 
 // Elements returns the elements of an array, and none for a value of another
@@ -134,23 +136,25 @@ func (v Value) Elements() iter.Seq[Value] {
 			return
 		}
 		// The text is known to be valid, duplicates in it were looked for.
-		s := scanner{text: string(v), loose: true}
-		for i, first := 1, true; ; first = false {
-			start, end, more := s.element(i, first, 1)
-			if !more || !yield(v[start:end]) {
+		s := scanner{text: string(v), i: 1, loose: true}
+		for first := true; s.next(']', first); first = false {
+			start := s.i
+			if s.value(1); s.err != nil || !yield(v[start:s.i]) {
 				return
 			}
-			i = end
 		}
 	}
 }
 
-// A scanner checks the grammar of RFC 8259 in text. Its methods take the index at which to start and return the one at which they
-// ended; the first thing that is wrong goes to err and ends everything.
+// A scanner checks the grammar of RFC 8259 in text, from i on. The first thing
+// that is wrong goes to err. Its methods may then leave i anywhere, and must not
+// be called again.
 type scanner struct {
-	text  string
-	loose bool // below depth 1, only the grammar counts
-	err   error
+	text    string
+	i       int
+	loose   bool // below depth 1, only the grammar counts
+	escaped bool // the last string has escapes
+	err     error
 
 	members, most int // seen so far, and allowed; any number if most is 0
 }
@@ -161,160 +165,159 @@ func (s *scanner) fail(err error) {
 	}
 }
 
-// member reads one member of an object, first or after another, and says
-// whether there was one.
-func (s *scanner) member(i int, first bool, depth int, seen *names) (name string, value Value, end int, more bool) {
-	i = space(s.text, i)
-	switch {
-	case i < len(s.text) && s.text[i] == '}':
-		return "", "", i + 1, false
-	case first:
-	case i < len(s.text) && s.text[i] == ',':
-		i = space(s.text, i+1)
-	default:
-		s.fail(ErrSyntax)
-		return "", "", i, false
+// space skips white space.
+func (s *scanner) space() {
+	for s.i < len(s.text) && s.text[s.i] <= ' ' {
+		switch s.text[s.i] {
+		case ' ', '\t', '\n', '\r':
+			s.i++
+		default:
+			return
+		}
 	}
-	if s.members++; s.members > s.most && s.most > 0 {
-		s.fail(ErrMembers)
-	}
-	nameEnd := s.str(i)
-	if s.err != nil {
-		return "", "", i, false
-	}
-	name = unquote(s.text[i:nameEnd])
-	if (depth == 1 || !s.loose) && !seen.add(name) {
-		s.fail(ErrDuplicate)
-		return "", "", i, false
-	}
-	i = space(s.text, nameEnd)
-	if i == len(s.text) || s.text[i] != ':' {
-		s.fail(ErrSyntax)
-		return "", "", i, false
-	}
-	i = space(s.text, i+1)
-	end = s.value(i, depth)
-	if s.err != nil {
-		return "", "", i, false
-	}
-	return name, Value(s.text[i:end]), end, true
 }
 
-// element reads one element of an array, first or after another, and says
-// whether there was one.
-func (s *scanner) element(i int, first bool, depth int) (start, end int, more bool) {
-	i = space(s.text, i)
-	switch {
-	case i < len(s.text) && s.text[i] == ']':
-		return i, i + 1, false
-	case first:
-	case i < len(s.text) && s.text[i] == ',':
-		i = space(s.text, i+1)
-	default:
-		s.fail(ErrSyntax)
-		return i, i, false
+// take goes beyond c if it is there.
+func (s *scanner) take(c byte) bool {
+	if s.i < len(s.text) && s.text[s.i] == c {
+		s.i++
+		return true
 	}
-	end = s.value(i, depth)
-	return i, end, s.err == nil
+	return false
+}
+
+// next goes to the next member or element, the first or one behind a comma, and
+// reports whether there is one. end closes the object or array.
+func (s *scanner) next(end byte, first bool) bool {
+	s.space()
+	if s.take(end) {
+		return false
+	}
+	if !first {
+		if !s.take(',') {
+			s.fail(ErrSyntax)
+			return false
+		}
+		s.space()
+	}
+	return true
+}
+
+// name reads the name of a member of an object at depth and goes to its value.
+func (s *scanner) name(depth int, seen *names) string {
+	if s.members++; s.members > s.most && s.most > 0 {
+		s.fail(ErrMembers)
+		return ""
+	}
+	start := s.i
+	s.str()
+	if s.err != nil {
+		return ""
+	}
+	name := s.text[start+1 : s.i-1]
+	if s.escaped {
+		name = unescape(name)
+	}
+	if (depth == 1 || !s.loose) && !seen.add(name) {
+		s.fail(ErrDuplicate)
+		return ""
+	}
+	if s.space(); !s.take(':') {
+		s.fail(ErrSyntax)
+		return ""
+	}
+	s.space()
+	return name
 }
 
 // value reads any value. depth is that of the object or array it stands in.
-func (s *scanner) value(i, depth int) int {
-	if i == len(s.text) {
-		s.fail(ErrSyntax)
-		return i
+func (s *scanner) value(depth int) {
+	if s.err != nil {
+		return
 	}
-	switch c := s.text[i]; c {
+	if s.i == len(s.text) {
+		s.fail(ErrSyntax)
+		return
+	}
+	switch s.text[s.i] {
 	case '"':
-		return s.str(i)
+		s.str()
 	case '{', '[':
 		if depth == MaxDepth && !s.loose || depth == looseDepth {
 			s.fail(ErrDepth)
-			return i
+			return
 		}
-		if c == '{' {
-			return s.object(i+1, depth+1)
+		if s.take('{') {
+			s.object(depth + 1)
+			return
 		}
-		i++
-		for first := true; ; first = false {
-			_, end, more := s.element(i, first, depth+1)
-			if !more {
-				return end
-			}
-			i = end
+		s.i++
+		for first := true; s.err == nil && s.next(']', first); first = false {
+			s.value(depth + 1)
 		}
 	case 't':
-		return s.literal(i, "true")
+		s.literal("true")
 	case 'f':
-		return s.literal(i, "false")
+		s.literal("false")
 	case 'n':
-		return s.literal(i, "null")
+		s.literal("null")
 	default:
-		return s.number(i)
+		s.number()
 	}
 }
 
 // object reads the members of an inner object. It is not part of value, so that
 // only objects pay for a set of names.
-func (s *scanner) object(i, depth int) int {
+func (s *scanner) object(depth int) {
 	var seen names
-	for first := true; ; first = false {
-		_, _, end, more := s.member(i, first, depth, &seen)
-		if !more {
-			return end
-		}
-		i = end
+	for first := true; s.err == nil && s.next('}', first); first = false {
+		s.name(depth, &seen)
+		s.value(depth)
 	}
 }
 
-func (s *scanner) literal(i int, want string) int {
-	if !strings.HasPrefix(s.text[i:], want) {
+func (s *scanner) literal(want string) {
+	if !strings.HasPrefix(s.text[s.i:], want) {
 		s.fail(ErrSyntax)
 	}
-	return i + len(want)
+	s.i += len(want)
 }
 
-func (s *scanner) number(i int) int {
-	t := s.text
-	if i < len(t) && t[i] == '-' {
-		i++
+func (s *scanner) number() {
+	s.take('-')
+	if !s.take('0') { // no digit follows a leading zero
+		s.digits()
 	}
-	digits := func() {
-		start := i
-		for i < len(t) && '0' <= t[i] && t[i] <= '9' {
-			i++
+	if s.take('.') {
+		s.digits()
+	}
+	if s.take('e') || s.take('E') {
+		if !s.take('+') {
+			s.take('-')
 		}
-		if i == start {
-			s.fail(ErrSyntax)
-		}
+		s.digits()
 	}
-	if i < len(t) && t[i] == '0' {
-		i++ // no digit follows a leading zero
-	} else {
-		digits()
+}
+
+func (s *scanner) digits() {
+	start := s.i
+	for s.i < len(s.text) && '0' <= s.text[s.i] && s.text[s.i] <= '9' {
+		s.i++
 	}
-	if i < len(t) && t[i] == '.' {
-		i++
-		digits()
+	if s.i == start {
+		s.fail(ErrSyntax)
 	}
-	if i < len(t) && t[i]|0x20 == 'e' {
-		i++
-		if i < len(t) && (t[i] == '+' || t[i] == '-') {
-			i++
-		}
-		digits()
-	}
-	return i
 }
 
 // str reads a string, quotes included.
-func (s *scanner) str(i int) int {
-	t := s.text
-	if i == len(t) || t[i] != '"' {
+func (s *scanner) str() {
+	s.escaped = false
+	if !s.take('"') {
 		s.fail(ErrSyntax)
-		return i
+		return
 	}
-	for i++; i < len(t); i++ {
+	t, i := s.text, s.i
+	for {
 		// Most of a document is the inside of strings, so it is looked at
 		// eight bytes at a time.
 		for len(t)-i >= 8 {
@@ -324,25 +327,24 @@ func (s *scanner) str(i int) int {
 			}
 			i += 8
 		}
-		if i == len(t) {
-			break
+		for i < len(t) && t[i] >= ' ' && t[i] != '"' && t[i] != '\\' {
+			i++
 		}
-		switch c := t[i]; {
-		case c == '"':
-			return i + 1
-		case c == '\\':
-			n := s.escape(t[i:])
+		switch {
+		case i < len(t) && t[i] == '"':
+			s.i = i + 1
+			return
+		case i < len(t) && t[i] == '\\':
+			s.escaped = true
+			i += s.escape(t[i:])
 			if s.err != nil {
-				return i
+				return
 			}
-			i += n - 1
-		case c < ' ':
+		default:
 			s.fail(ErrSyntax)
-			return i
+			return
 		}
 	}
-	s.fail(ErrSyntax)
-	return i
 }
 
 // specials looks for quotes, backslashes and control characters in the first
@@ -407,15 +409,10 @@ func hex4(t string) (r rune, ok bool) {
 	return r, true
 }
 
-// unquote returns what the valid string literal q stands for.
-func unquote(q string) string {
-	q = q[1 : len(q)-1]
-	i := strings.IndexByte(q, '\\')
-	if i < 0 {
-		return q
-	}
+// unescape returns what q, the inside of a valid string, stands for.
+func unescape(q string) string {
 	b := make([]byte, 0, len(q))
-	for ; i >= 0; i = strings.IndexByte(q, '\\') {
+	for i := strings.IndexByte(q, '\\'); i >= 0; i = strings.IndexByte(q, '\\') {
 		b = append(b, q[:i]...)
 		q = q[i:]
 		n := 2
@@ -444,14 +441,6 @@ func unquote(q string) string {
 		q = q[n:]
 	}
 	return string(append(b, q...))
-}
-
-// space returns the index of the first byte from i on that is not white space.
-func space(t string, i int) int {
-	for i < len(t) && (t[i] == ' ' || t[i] == '\n' || t[i] == '\t' || t[i] == '\r') {
-		i++
-	}
-	return i
 }
 
 // names is the set of the names of one object. A few are kept in a list that
