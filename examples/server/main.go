@@ -2,9 +2,9 @@
 //
 //	go run ./examples/server
 //
-// starts it together with an issuer of its own and prints curl lines to try. With
-// -issuer and -audience it guards the same routes with the tokens of a real
-// issuer; -h lists all flags.
+// starts it together with an issuer of its own and prints curl lines to try, and
+// the address of a page that does the same by clicks. With -issuer and -audience
+// it guards the same routes with the tokens of a real issuer; -h lists all flags.
 package main
 
 import (
@@ -111,7 +111,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		iss := bearertest.NewIssuer(base + "/issuer")
 		root.Handle("GET /issuer/", iss)
 		config.Issuer, config.Client = iss.URL, iss.Client()
-		fmt.Fprintf(stdout, "The API listens on %s. Paste these lines into another terminal:\n\n%s", base, curlLines(base, iss, audience[0]))
+		page := ":"
+		if isLoopback(reachable(listener.Addr())) {
+			servePage(root, iss, audience[0])
+			page = fmt.Sprintf(",\nor open %s/ in a browser:", base)
+		}
+		fmt.Fprintf(stdout, "The API listens on %s. Paste these lines into another terminal%s\n\n%s", base, page, curlLines(base, iss, audience[0]))
 	} else {
 		fmt.Fprintf(stdout, "The API listens on %s and accepts tokens of %s for %s.\n", base, *issuer, strings.Join(audience, " or "))
 	}
