@@ -114,7 +114,12 @@ func (c *tokenCache) get(token string) *cacheEntry {
 
 // holds reports whether the entry still says what a verification would.
 func (e *cacheEntry) holds(now time.Time) bool {
-	return now.Before(e.until) && !now.Before(e.from) && !e.key.withdrawn.Load()
+	return e.valid(now) && !e.key.withdrawn.Load()
+}
+
+// valid reports whether the token's times hold.
+func (e *cacheEntry) valid(now time.Time) bool {
+	return now.Before(e.until) && !now.Before(e.from)
 }
 
 // put keeps a token that was verified with k, if it has been here before.

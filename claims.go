@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
@@ -45,8 +44,9 @@ type Claims struct {
 //
 // Claim names are case-sensitive, and json.Unmarshal's are not. So that no
 // "ISS" takes the place of the "iss" that was checked, members that differ from
-// a name of a registered claim (RFC 7519, section 4.1; "client_id", "azp",
-// "scope", "scp") by letter case only are left out.
+// one of the names that this package knows ("iss", "sub", "aud", "exp", "nbf",
+// "iat", "jti", "cnf", "scope", "scp", "client_id", "azp", "cid", "appid",
+// "tid") by letter case only are left out.
 //
 // Decode fails if v does not fit the payload, and for Claims that did not come
 // from a token. It may be called by several goroutines at once.
@@ -65,7 +65,7 @@ func (c *Claims) Decode(v any) error {
 			if len(text) > 1 {
 				text = append(text, ',')
 			}
-			text = strconv.AppendQuote(text, o.Name)
+			text = appendJSON(text, o.Name)
 			text = append(append(text, ':'), o.Value...)
 		}
 		text = append(text, '}')
@@ -86,7 +86,7 @@ func hasImpostor(payload string) bool {
 // impostor reports whether encoding/json would take the member name for that of
 // a registered claim, although it is another.
 func impostor(name string) bool {
-	for _, registered := range [...]string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "azp", "scope", "scp"} {
+	for _, registered := range [...]string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "scope", "scp", "client_id", "azp", "cid", "appid", "tid"} {
 		if name != registered && strings.EqualFold(name, registered) {
 			return true
 		}
@@ -132,7 +132,7 @@ func (c *claimsContext) Value(key any) any {
 // behind [Middleware.Optional] for an anonymous request.
 func FromContext(ctx context.Context) (*Claims, bool) {
 	if c, ok := ctx.Value(contextKey{}).(*claimsContext); ok {
-		return c.claims, true
+		return c.claims, c.claims != nil
 	}
 	return nil, false
 }

@@ -85,6 +85,16 @@ func TestDecode(t *testing.T) {
 		t.Errorf("got %+v", own)
 	}
 
+	// Names are written anew when an impostor was left out, whatever they are.
+	c, err = auth.Verify(t.Context(), iss.Sign("", payload(iss, `,"CNF":1,"a\u0007\u007f\"\\é\ue001":"odd"`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := map[string]any{}
+	if err := c.Decode(&odd); err != nil || odd["a\a\x7f\"\\é\ue001"] != "odd" || odd["CNF"] != nil {
+		t.Errorf("Decode with an odd name = %v, %v", odd, err)
+	}
+
 	c, err = auth.Verify(t.Context(), iss.Token(audience, bearertest.Claims{"tenant": "acme"}))
 	if err != nil {
 		t.Fatal(err)
@@ -118,6 +128,9 @@ func TestContext(t *testing.T) {
 	}
 	if ctx.Value(key{}) != "kept" {
 		t.Error("other values are lost")
+	}
+	if c, found := bearer.FromContext(bearer.NewContext(ctx, nil)); found || c != nil {
+		t.Errorf("FromContext of no claims = %v, %v", c, found)
 	}
 	other := &bearer.Claims{}
 	if c, _ := bearer.FromContext(bearer.NewContext(ctx, other)); c != other {

@@ -108,6 +108,13 @@ func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err erro
 	if e == nil {
 		e = &Error{Status: http.StatusInternalServerError, Description: "internal error", Err: err}
 	}
+	if e.Status < 400 || e.Status > 599 {
+		// An Error of the caller's own whose status would not refuse, or not
+		// even be one.
+		refusing := *e
+		refusing.Status = http.StatusForbidden
+		e = &refusing
+	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	// RFC 9110, section 11.6.1: a 401 must carry a challenge, others may. One
@@ -126,7 +133,7 @@ func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err erro
 	// A body that is about to be replaced must not keep its description.
 	h.Del("Content-Length")
 	h.Del("Content-Encoding")
-	w.WriteHeader(e.status())
+	w.WriteHeader(e.Status)
 	w.Write(e.body())
 }
 
@@ -172,12 +179,4 @@ func appendJSON(b []byte, s string) []byte {
 		}
 	}
 	return append(append(append(b, '"'), s...), '"')
-}
-
-// status returns a status that WriteHeader takes and that refuses.
-func (e *Error) status() int {
-	if e.Status < 400 || e.Status > 599 {
-		return http.StatusForbidden
-	}
-	return e.Status
 }

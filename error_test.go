@@ -83,6 +83,19 @@ func TestErrorHandler(t *testing.T) {
 	}
 }
 
+// A status that does not refuse never reaches the handler either.
+func TestErrorHandlerStatus(t *testing.T) {
+	iss, auth := newAuth(t, func(c *bearer.Config) {
+		c.ErrorHandler = func(w http.ResponseWriter, r *http.Request, e *bearer.Error) { w.WriteHeader(e.Status) }
+	})
+	for _, status := range []int{0, 200, 302, 600, -1} {
+		h := auth.Require(func(*http.Request, *bearer.Claims) error { return &bearer.Error{Status: status} })(ok)
+		if w := serve(h, "Bearer "+iss.Token(audience, nil)); w.Code != 403 {
+			t.Errorf("status %d is answered with %d, want 403", status, w.Code)
+		}
+	}
+}
+
 // One debug record tells why a request was refused, and none holds more of the
 // token than it must.
 func TestDebugLog(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -22,6 +23,7 @@ func (k *keys) fetch(ctx context.Context, old *fetchedSet) (*fetchedSet, error) 
 	if k.jwksURL != "" {
 		return k.fetchFrom(ctx, k.jwksURL, old)
 	}
+	gone := false
 	if time.Now().Before(k.metadataUntil) {
 		fresh, err := k.fetchFrom(ctx, k.metadata, old)
 		if err == nil {
@@ -30,13 +32,14 @@ func (k *keys) fetch(ctx context.Context, old *fetchedSet) (*fetchedSet, error) 
 		// The keys may have moved. If they are plainly gone, that is looked
 		// into at once, and otherwise with the next try.
 		k.metadataUntil = time.Time{}
-		if !isGone(err) {
+		if gone = isGone(err); !gone {
 			return nil, err
 		}
 	}
-	if err := k.discover(ctx); err != nil {
+	if err := k.discover(ctx); err != nil && (k.metadata == "" || gone) {
 		return nil, err
 	}
+	// If the metadata cannot be had, the last place that they named will do.
 	fresh, err := k.fetchFrom(ctx, k.metadata, old)
 	if err != nil {
 		k.metadataUntil = time.Time{}
@@ -76,7 +79,7 @@ func (k *keys) discover(ctx context.Context) error {
 		return err
 	}
 	path := u.EscapedPath()
-	root := strings.TrimSuffix(issuer, path)
+	root := u.Scheme + "://" + u.Host
 	places = append(places, root+"/.well-known/oauth-authorization-server"+path)
 	if path != "" {
 		places = append(places, root+"/.well-known/openid-configuration"+path)
@@ -171,23 +174,34 @@ func (k *keys) get(ctx context.Context, location, accept string, old *fetchedSet
 // life returns how long a key set with the response header h serves before a
 // newer one is looked for.
 func life(h http.Header) time.Duration {
-	age, _ := strconv.Atoi(h.Get("Age"))
+	var maxAge, age time.Duration
+	given := false
 	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
 		switch strings.ToLower(name) {
 		case "no-store", "no-cache":
 			return minLife
 		case "max-age":
-			// The bounds are put on seconds: a Duration could overflow.
-			seconds, err := strconv.Atoi(strings.Trim(value, `"`))
-			if err != nil {
-				return minLife // RFC 9111, section 4.2.1: take it for stale
-			}
-			seconds = max(min(seconds, int(maxLife/time.Second)+max(age, 0))-max(age, 0), int(minLife/time.Second))
-			return min(time.Duration(seconds)*time.Second, maxLife)
+			maxAge, given = seconds(strings.Trim(value, `"`)), true
 		}
 	}
-	return defaultLife - rand.N(defaultLife/10)
+	if !given {
+		return defaultLife - rand.N(defaultLife/10)
+	}
+	age = seconds(h.Get("Age"))
+	return min(max(maxAge-age, minLife), maxLife)
+}
+
+// seconds reads a delta-seconds (RFC 9111, section 1.2.2). What is none counts as
+// zero, and what is too large as a very long time.
+func seconds(s string) time.Duration {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if errors.Is(err, strconv.ErrRange) {
+		n = math.MaxInt32
+	} else if err != nil {
+		n = 0
+	}
+	return time.Duration(n) * time.Second
 }
 
 // newClient returns a client for metadata and keys that goes where it was sent:
@@ -199,7 +213,7 @@ func newClient(c *http.Client) *http.Client {
 	}
 	own.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		if from := via[0].URL; req.URL.Scheme != from.Scheme || req.URL.Host != from.Host {
-			return fmt.Errorf("redirect to another host or scheme: %s://%s", req.URL.Scheme, req.URL.Host)
+			return fmt.Errorf("redirect to another host or scheme: %s", clip(req.URL.Scheme+"://"+req.URL.Host))
 		}
 		if len(via) > maxRedirects {
 			return errors.New("too many redirects")
@@ -213,7 +227,7 @@ func newClient(c *http.Client) *http.Client {
 func checkURL(raw string) error {
 	u, err := url.Parse(raw)
 	switch {
-	case err != nil, u.Host == "", u.Opaque != "", u.User != nil, u.Fragment != "":
+	case err != nil, u.Hostname() == "", u.Opaque != "", u.User != nil, u.Fragment != "":
 		return fmt.Errorf("%q is not an absolute https URL without user and fragment", clip(raw))
 	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
 		return nil

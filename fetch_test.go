@@ -328,6 +328,47 @@ func TestKeysMoved(t *testing.T) {
 	}
 }
 
+// While the metadata cannot be had, the place that they last named does.
+func TestMetadataOutage(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		token := b.token()
+		b.want("first", token, 200, 0, 2)
+		b.setAnswer(func(r *http.Request, resp *http.Response) (*http.Response, error) {
+			if r.URL.Path == metadataPath {
+				return nil, errors.New("down")
+			}
+			return resp, nil
+		})
+		for range 3 * 24 * 4 { // three days
+			time.Sleep(15 * time.Minute)
+			if got := b.status(token); got != 200 {
+				t.Fatalf("status %d, want 200", got)
+			}
+		}
+		b.iss.Rotate()
+		if got := b.status(b.token()); got != 200 {
+			t.Errorf("a new key: status %d, want 200", got)
+		}
+	}, func(c *bearer.Config) { c.JWKSURL = "" })
+}
+
+// What a redirect names does not fill the log.
+func TestLongRedirect(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.setAnswer(func(r *http.Request, resp *http.Response) (*http.Response, error) {
+			resp.StatusCode = 302
+			resp.Header.Set("Location", "https://"+strings.Repeat("x", 100000)+".example.com/")
+			return resp, nil
+		})
+		if _, e := b.reply(t.Context(), b.token()); e == nil || e.Status != 503 || len(e.Error()) > 1000 {
+			t.Errorf("an error of %d bytes", len(e.Error()))
+		}
+		if n := len(b.log.String()); n > 1000 {
+			t.Errorf("%d bytes logged", n)
+		}
+	})
+}
+
 // A place that never gave any keys is not asked for a day.
 func TestMetadataCorrected(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {

@@ -20,12 +20,15 @@ import (
 // other stay usable by themselves and share their keys with the result, which
 // is a Middleware of its own: the wrappers of m do not trust what it verified.
 //
-// Or panics if m and other accept the same issuer: one Middleware with all the
-// audiences does that.
+// Or panics if m and other accept the same issuer, since one Middleware with all
+// the audiences does that, and if they look for tokens in different headers.
 func (m *Middleware) Or(other *Middleware) *Middleware {
+	if m.header != other.header {
+		panic(fmt.Sprintf("bearer: Or: one has its tokens in the header %s, the other in %s", m.header, other.header))
+	}
 	for _, a := range m.verifiers {
 		for _, b := range other.verifiers {
-			if a.issuer == b.issuer {
+			if a.mayBe(b.issuer) || b.mayBe(a.issuer) {
 				panic(fmt.Sprintf("bearer: Or: both accept the issuer %q; one Middleware with all the audiences does that", a.issuer))
 			}
 		}
@@ -58,6 +61,15 @@ func (v *verifier) checkTenant(issuer, tenant string, k *key) error {
 	return invalidToken("the token's issuer is not accepted", r)
 }
 
+// mayBe reports whether issuer is v's, or one of the many that are.
+func (v *verifier) mayBe(issuer string) bool {
+	if !v.template {
+		return issuer == v.issuer
+	}
+	before, after, _ := strings.Cut(v.issuer, tenantPlaceholder)
+	return len(issuer) >= len(before)+len(after) && strings.HasPrefix(issuer, before) && strings.HasSuffix(issuer, after)
+}
+
 // verifierOf returns the verifier of the issuer that token claims to be from.
 // That is the only thing that an unverified claim decides: the verifier checks
 // it, as it checks all the rest.
@@ -86,11 +98,14 @@ func (m *Middleware) verifierOf(token string) (*verifier, error) {
 	}
 	var names []string
 	for _, v := range m.verifiers {
-		before, after, isTemplate := strings.Cut(v.issuer, tenantPlaceholder)
-		if issuer == v.issuer || v.template && isTemplate && strings.HasPrefix(issuer, before) && strings.HasSuffix(issuer, after) {
+		if v.mayBe(issuer) {
 			return v, nil
 		}
 		names = append(names, v.issuer)
+	}
+	// The header's encoding has not been looked at yet.
+	if !isToken68(token) {
+		return nil, malformed(&refusal{reason: "malformed", err: errEncoding, detail: "the header is not base64url"})
 	}
 	return nil, invalidToken("the token's issuer is not accepted", &refusal{
 		reason: "issuer",

@@ -233,12 +233,28 @@ func TestOr(t *testing.T) {
 		t.Errorf("KeyStats = %+v", s)
 	}
 
-	defer func() {
-		if p := fmt.Sprint(recover()); !strings.Contains(p, customers.URL) {
-			t.Errorf("Or with the same issuer: panic %q, want one that names it", p)
-		}
-	}()
-	auth.Or(newMiddleware(t, customers))
+	// A malformed header is one, whoever the token says that it is from.
+	checkReply(t, serve(h, as(strangers, audience, bearertest.Claims{})+" x"), 400, `Bearer realm="customers", error="invalid_request"`)
+	checkReply(t, serve(h, "Bearer é"+strangers.Token(audience, nil)), 400, `Bearer realm="customers", error="invalid_request"`)
+
+	of := func(change func(*bearer.Config)) *bearer.Middleware { return newMiddleware(t, customers, change) }
+	template := func(c *bearer.Config) { c.Issuer, c.IssuerTemplate = "", "https://login.example.com/{tenantid}" }
+	tenant := func(c *bearer.Config) { c.Issuer = "https://login.example.com/a" }
+	for name, pair := range map[string][2]*bearer.Middleware{
+		"the same issuer":             {auth, newMiddleware(t, customers)},
+		"a template and one of it":    {of(template), of(tenant)},
+		"one of a template and it":    {of(tenant), of(template)},
+		"tokens in different headers": {auth, of(func(c *bearer.Config) { c.Issuer, c.Header = "https://other.example.com", "X-Assertion" })},
+	} {
+		func() {
+			defer func() {
+				if p := fmt.Sprint(recover()); !strings.HasPrefix(p, "bearer: Or: ") {
+					t.Errorf("%s: panic %q, want one of Or", name, p)
+				}
+			}()
+			pair[0].Or(pair[1])
+		}()
+	}
 }
 
 func TestIssuerTemplate(t *testing.T) {
@@ -274,6 +290,8 @@ func TestIssuerTemplate(t *testing.T) {
 		{"a key without issuer", nil, in("a"), "a", nil, true},
 		{"a key of the tenant", in("a"), in("a"), "a", nil, true},
 		{"a key of another tenant", in("b"), in("a"), "a", nil, false},
+		{"a key of many tenants", []string{in("a"), in("b")}, in("a"), "a", nil, false},
+		{"a key of nobody's", 1, in("a"), "a", nil, false},
 		{"an allowed tenant", template, in("a"), "a", []string{"b", "a"}, true},
 		{"another tenant", template, in("c"), "c", []string{"b", "a"}, false},
 		{"tid of another tenant", template, in("a"), "b", nil, false},
@@ -298,6 +316,20 @@ func TestIssuerTemplate(t *testing.T) {
 				t.Errorf("%s: got %+v, %v, want it accepted", tt.name, c, err)
 			}
 		}
+	}
+
+	// The other claims count as they always do.
+	iss.SetKeys(marshal(map[string]any{"keys": []any{key}}))
+	m := auth()
+	for reason, claims := range map[string]bearertest.Claims{
+		"expired":       {"exp": 1},
+		"no_expiry":     {"exp": nil},
+		"not_yet_valid": {"nbf": time.Now().Unix() + 3600},
+		"audience":      {"aud": "other"},
+	} {
+		claims["iss"], claims["tid"] = in("a"), "a"
+		c, err := m.Verify(t.Context(), iss.Token(audience, claims))
+		checkRefused(t, c, err, reason, jwt.ErrTokenInvalidClaims)
 	}
 
 	// Without a field of its own it is a plain string that no token has.

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ const (
 	fetchTimeout = 4500 * time.Millisecond // discovery included
 	waitTimeout  = 4700 * time.Millisecond // how long a request waits; its reply goes out within 5 s
 	maxDocument  = 1 << 20                 // bytes of metadata and of a key set, decompressed
+	maxErrorText = 500                     // bytes of why a fetch failed, in logs
 	maxRedirects = 5
 
 	defaultLife = 10 * time.Minute // soft life of a key set that says nothing of it, up to a tenth less
@@ -241,8 +243,8 @@ type KeyStats struct {
 	// Fetches counts the fetches that have begun.
 	Fetches int64
 
-	// Refused counts the requests that got status 503, since the keys for them
-	// could not be had, or since they were cancelled while they waited.
+	// Refused counts the tokens that could not be judged: the keys could not be
+	// had, or the request was cancelled while it waited for them.
 	Refused int64
 }
 
@@ -280,13 +282,12 @@ func (k *keys) stats() KeyStats {
 
 // unavailable is the refusal of a request whose key cannot be had at present.
 func (k *keys) unavailable(now time.Time) *Error {
-	k.refused.Add(1)
 	k.mu.Lock()
 	retryAfter, err := k.retryAt.Sub(now), k.lastErr
 	k.mu.Unlock()
 	r := &refusal{reason: "keys_unavailable", err: errKeysUnavailable}
 	if err != nil {
-		r.err, r.detail = fmt.Errorf("%w: %w", errKeysUnavailable, err), err.Error()
+		r.err, r.detail = fmt.Errorf("%w: %w", errKeysUnavailable, err), clipTo(err.Error(), maxErrorText)
 	}
 	return &Error{
 		Status:      http.StatusServiceUnavailable,
@@ -300,7 +301,7 @@ func (k *keys) unavailable(now time.Time) *Error {
 func (k *keys) gaveUp(ctx context.Context) error {
 	err := k.unavailable(time.Now())
 	if ctx.Err() != nil {
-		err.Err = context.Cause(ctx)
+		err.Err = ctx.Err()
 	}
 	return err
 }
@@ -315,15 +316,9 @@ func (k *keys) miss(kid string, now time.Time) {
 	if kid == "" {
 		return
 	}
-	if len(k.missing) >= maxMissing {
-		for id, until := range k.missing {
-			if !now.Before(until) {
-				delete(k.missing, id)
-			}
-		}
-	}
 	if len(k.missing) < maxMissing {
-		k.missing[kid] = now.Add(missingExpires)
+		// The string is part of a stranger's token: a copy keeps only the id.
+		k.missing[strings.Clone(kid)] = now.Add(missingExpires)
 	}
 }
 
@@ -363,7 +358,7 @@ func (k *keys) start(now time.Time) *fetch {
 		defer func() {
 			// A client that panics takes down neither the API nor the keys.
 			if p := recover(); p != nil {
-				err = fmt.Errorf("the HTTP client panicked: %v", p)
+				err = fmt.Errorf("the fetch panicked: %v", p)
 			}
 			k.finish(f, s, fresh, err)
 		}()
@@ -395,6 +390,11 @@ func (k *keys) finish(f *fetch, old, fresh *fetchedSet, err error) {
 		fresh.refresh = now.Add(time.Duration(float64(fresh.life) * refreshPart))
 		fresh.idle = now.Add(2 * fresh.life)
 		fresh.expires = now.Add(fresh.life + graceLife)
+		for kid, until := range k.missing {
+			if !now.Before(until) {
+				delete(k.missing, kid)
+			}
+		}
 		k.current.Store(fresh)
 		if old != nil {
 			for identity, gone := range old.keys {
@@ -410,10 +410,12 @@ func (k *keys) finish(f *fetch, old, fresh *fetchedSet, err error) {
 	close(f.done)
 	k.mu.Unlock()
 
-	// Outside the lock: a log handler is foreign code.
+	// Outside the lock, and no reason to end the program either: a log handler
+	// is foreign code.
+	defer func() { _ = recover() }()
 	switch {
 	case err != nil && failures == 0:
-		k.log.Warn("bearer: keys cannot be fetched", "issuer", k.issuer, "error", err, "keys_at_hand", old != nil)
+		k.log.Warn("bearer: keys cannot be fetched", "issuer", k.issuer, "error", clipTo(err.Error(), maxErrorText), "keys_at_hand", old != nil)
 	case err == nil:
 		k.logFetched(old, fresh, failures)
 	}

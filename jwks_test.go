@@ -537,11 +537,13 @@ func TestCacheControl(t *testing.T) {
 		{http.Header{"Cache-Control": {"max-age=0"}}, time.Minute, time.Minute},
 		{http.Header{"Cache-Control": {"no-store"}}, time.Minute, time.Minute},
 		{http.Header{"Cache-Control": {"no-cache, max-age=600"}}, time.Minute, time.Minute},
+		{http.Header{"Cache-Control": {"max-age=3600, no-store"}}, time.Minute, time.Minute},
+		{http.Header{"Cache-Control": {"max-age=3600"}, "Age": {"99999999999999999999"}}, time.Minute, time.Minute},
 		{http.Header{"Cache-Control": {"max-age=nonsense"}}, time.Minute, time.Minute},
 		{http.Header{"Cache-Control": {"max-age=-5"}}, time.Minute, time.Minute},
 		{http.Header{"Cache-Control": {"max-age=99999"}}, time.Hour, time.Hour},
-		{http.Header{"Cache-Control": {"max-age=9223372036854775807"}, "Age": {"9223372036854775807"}}, time.Minute, time.Hour},
-		{http.Header{"Cache-Control": {"max-age=9999999999999999999999"}}, time.Minute, time.Hour},
+		{http.Header{"Cache-Control": {"max-age=9223372036854775807"}, "Age": {"9223372036854775807"}}, time.Minute, time.Minute},
+		{http.Header{"Cache-Control": {"max-age=9999999999999999999999"}}, time.Hour, time.Hour},
 	} {
 		inBubble(t, func(t *testing.T, b *bed) {
 			b.setAnswer(func(_ *http.Request, resp *http.Response) (*http.Response, error) {
@@ -662,6 +664,18 @@ func TestClientPanics(t *testing.T) {
 	})
 }
 
+// Nor does a log handler.
+func TestLogHandlerPanics(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.want("with such a handler", b.token(), 200, 0, 1)
+	}, func(c *bearer.Config) { c.Logger = slog.New(panickingHandler{slog.DiscardHandler}) })
+}
+
+type panickingHandler struct{ slog.Handler }
+
+func (panickingHandler) Enabled(_ context.Context, l slog.Level) bool { return l > slog.LevelDebug }
+func (panickingHandler) Handle(context.Context, slog.Record) error    { panic("boom") }
+
 // States are logged when they change and not per request.
 func TestKeyLog(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
@@ -753,6 +767,12 @@ func TestKeyStats(t *testing.T) {
 			}
 		}
 		down := errors.New("down")
+		b.iss.SetDown(true)
+		b.auth.Ready(t.Context())
+		if got := b.auth.KeyStats().Refused; got != 0 {
+			t.Errorf("Refused = %d after Ready, want 0: that is no token", got)
+		}
+		b.auth = newMiddleware(t, b.iss)
 		check("new", bearer.KeyStats{})
 		b.iss.SetDown(true)
 		b.status(b.token())

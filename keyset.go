@@ -67,7 +67,7 @@ var (
 type key struct {
 	identity   string // all that it was made from
 	kid        string
-	issuer     string // "issuer", which Entra ID has in its keys; "" if there is none
+	issuer     string // "issuer", which Entra ID has in its keys: for IssuerTemplate
 	jwk        jwkset.JWK
 	algorithms []string // that it serves
 	sigLength  int      // bytes
@@ -113,7 +113,10 @@ func readKey(text string, accepted []string) (k *key, kid string, err error) {
 		case "use":
 			use, hasUse = str(o.Value, "use"), true
 		case "issuer":
-			issuer, _ = o.Value.Text()
+			var ok bool
+			if issuer, ok = o.Value.Text(); !ok {
+				issuer = string(o.Value) // and so nobody's
+			}
 		case "key_ops":
 			verifies = false
 			for op := range o.Value.Elements() {
@@ -214,7 +217,7 @@ func readKeySet(document string, accepted []string, old *keySet) (*keySet, error
 			continue
 		}
 		for element := range o.Value.Elements() {
-			k, kid, err := readKey(string(element), accepted)
+			k, kid, err := readKey(strings.Clone(string(element)), accepted) // a key that stays must not keep the document
 			if kid != "" {
 				s.listed[kid] = true
 			}

@@ -19,8 +19,9 @@ const (
 	maxLeeway     = 10 * time.Minute
 )
 
-// A Config says whose tokens an API accepts. Issuer and Audience are required;
-// the zero value of every other field is a safe default.
+// A Config says whose tokens an API accepts. Issuer, or IssuerTemplate in its
+// place, and Audience are required; the zero value of every other field is a
+// safe default.
 type Config struct {
 	_ [0]func() // no comparison, no literals without field names
 
@@ -39,7 +40,8 @@ type Config struct {
 	IssuerTemplate string
 
 	// Tenants lists the tenants, the "tid" claims, that are accepted with
-	// IssuerTemplate. If it is empty, every tenant is: anybody can have one.
+	// IssuerTemplate. If it is empty every tenant is, and anybody can have one:
+	// Require must then decide by the tenant.
 	Tenants []string
 
 	// Audience lists the names of this API, as "aud" has them. A token must
@@ -85,32 +87,35 @@ type Config struct {
 	Realm string
 
 	// Client fetches metadata and keys. Its redirect policy is replaced: only
-	// redirects within one host are followed. If it is nil a client with
-	// http.DefaultTransport is used.
+	// redirects within one host are followed. Its transport must heed the
+	// context of a request, since no other fetch begins before one has ended.
+	// If it is nil a client with http.DefaultTransport is used.
 	Client *http.Client
 
 	// Logger gets a record when the state of the keys changes, and at debug
-	// level one for each refused request. None ever holds a token. If it is nil
+	// level one for each refused request and for each that came with what looks
+	// like an ID token. None ever holds a token. If it is nil
 	// slog.Default() is used, as it is when New is called.
 	Logger *slog.Logger
 
 	// TokenCache is how many verified tokens are kept, so that the next request
 	// with the same token costs no signature check. Zero means 8192, a negative
 	// value none; more than 1048576 are refused. Tokens of up to 4 KiB are kept
-	// from their second use on, until they expire, their key is withdrawn, or
-	// others need the place. One takes about twice its length.
+	// from their second use on, until others need the place; none is used after
+	// it expired or its key was withdrawn. One takes about twice its length.
 	TokenCache int
 
 	// ErrorHandler writes the reply to a refused request. The headers
 	// WWW-Authenticate, Cache-Control and Retry-After are set before it is
 	// called; it should send e.Status. If it is nil the reply is a JSON object
-	// with the members "error" and "error_description".
+	// with the members "error" and "error_description". It is called by many
+	// goroutines at once.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, e *Error)
 }
 
 // A Middleware authenticates requests by their bearer token. It is safe for
 // concurrent use. Make one with [New] for an API and use it for all of its
-// routes, since it holds the issuer's keys.
+// routes, since it holds the issuer's keys. The zero value is not usable.
 type Middleware struct {
 	verifiers    []*verifier // of different issuers; several only by Or
 	header       string      // that holds the token
@@ -265,6 +270,7 @@ func New(cfg Config) (*Middleware, error) {
 //
 // The Authorization header stays on the request.
 func (m *Middleware) Handler(next http.Handler) http.Handler {
+	mustHandle(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := m.authenticate(r)
 		if err != nil {
@@ -275,10 +281,19 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 	})
 }
 
+// mustHandle panics if there is no handler to protect: when the route is
+// registered and not when it is called, as http.ServeMux does.
+func mustHandle(next http.Handler) {
+	if next == nil {
+		panic("bearer: nil handler")
+	}
+}
+
 // Optional is like [Middleware.Handler], but serves requests without a bearer
 // token too: for those [FromContext] reports false. A token that is there must
 // be valid.
 func (m *Middleware) Optional(next http.Handler) http.Handler {
+	mustHandle(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := m.authenticate(r)
 		switch {
@@ -295,7 +310,9 @@ func (m *Middleware) Optional(next http.Handler) http.Handler {
 // Authenticate returns the claims of the request's token, as
 // [Middleware.Handler] would pass them on. It writes nothing, and of r it looks
 // at the header and the context only: it is for frameworks and protocols with a
-// way of their own to reply. The error is an
+// way of their own to reply. If m has already verified the request, those
+// claims count and the header does not; so a request within a request, such as
+// one of a batch, that has a token of its own needs a context of its own. The error is an
 // [*Error], for [Middleware.WriteError] or to be translated.
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 	if c := m.verified(r.Context()); c != nil {
@@ -325,11 +342,17 @@ func (m *Middleware) verify(ctx context.Context, token string) (*Claims, error) 
 		return nil, err
 	}
 	c, err := v.verify(ctx, token)
-	if err == nil && c.idToken && m.log.Enabled(ctx, slog.LevelDebug) {
+	if err != nil {
+		if asError(err).Status == http.StatusServiceUnavailable {
+			v.keys.refused.Add(1)
+		}
+		return nil, err
+	}
+	if c.idToken && m.log.Enabled(ctx, slog.LevelDebug) {
 		m.log.LogAttrs(ctx, slog.LevelDebug, "bearer: accepted what looks like an ID token",
 			slog.String("hint", "it has a nonce or at_hash claim: clients should send their access token"))
 	}
-	return c, err
+	return c, nil
 }
 
 // Ready returns nil once usable keys are at hand, of every issuer, and fetches

@@ -411,6 +411,7 @@ func TestNewConfig(t *testing.T) {
 		{"another scheme", func(c *bearer.Config) { c.Issuer = "ftp://login.example.com" }, "must use https"},
 		{"query", func(c *bearer.Config) { c.Issuer = "https://login.example.com?a=b" }, "no query"},
 		{"fragment", func(c *bearer.Config) { c.Issuer = "https://login.example.com#a" }, "Config.Issuer"},
+		{"no host", func(c *bearer.Config) { c.Issuer = "https://:443/" }, "Config.Issuer"},
 		{"user", func(c *bearer.Config) { c.Issuer = "https://a@login.example.com" }, "Config.Issuer"},
 		{"any issuer with JWKSURL", func(c *bearer.Config) { c.Issuer, c.JWKSURL = "acme.com", "https://acme.com/keys" }, ""},
 		{"JWKSURL with a query", func(c *bearer.Config) { c.JWKSURL = "https://acme.com/keys?v=1" }, ""},
@@ -447,6 +448,22 @@ func TestConfigIsNotRetained(t *testing.T) {
 func TestConfigForbidsComparison(t *testing.T) {
 	if reflect.TypeFor[bearer.Config]().Comparable() {
 		t.Error("Config can be compared")
+	}
+}
+
+func TestNilHandler(t *testing.T) {
+	_, auth := newAuth(t)
+	for name, wrap := range map[string]func(http.Handler) http.Handler{
+		"Handler": auth.Handler, "Optional": auth.Optional, "RequireScope": auth.RequireScope("a"),
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s(nil) does not panic", name)
+				}
+			}()
+			wrap(nil)
+		}()
 	}
 }
 

@@ -51,13 +51,16 @@ func (r *refusal) Unwrap() error { return r.err }
 // bounded, and without characters that could break its line.
 func clip(s string) string {
 	const most = 100
-	s = s[:min(len(s), most)]
-	return strings.ToValidUTF8(strings.Map(func(r rune) rune {
+	return clipTo(s, most)
+}
+
+func clipTo(s string, most int) string {
+	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return utf8.RuneError
 		}
 		return r
-	}, s), "")
+	}, s[:min(len(s), most)])
 }
 
 // logRefusal writes the one debug record of a refused request.
@@ -95,7 +98,7 @@ func (v *verifier) invalidClaims(c *Claims, err error) *Error {
 	r := &refusal{err: fmt.Errorf("%w: %w", jwt.ErrTokenInvalidClaims, err)} // as from jwt.Parser
 	now := time.Now()
 	switch {
-	case c.Issuer != v.issuer:
+	case c.Issuer == "" || errors.Is(err, jwt.ErrTokenInvalidIssuer):
 		r.reason, r.claim, r.got, r.want = "issuer", "iss", clip(c.Issuer), v.issuer
 		r.hint = issuerHint(c.Issuer, v.issuer)
 		return invalidToken("the token's issuer is not accepted", r)

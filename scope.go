@@ -56,7 +56,8 @@ func (s Scope) All() iter.Seq[string] {
 // issuer meant one name, not several.
 func readScope(v strictjson.Value) Scope {
 	if text, ok := v.Text(); ok {
-		if canonicalScope(text) {
+		// Looking for names that stand twice takes the square of their number.
+		if strings.Count(text, " ") < 32 && canonicalScope(text) {
 			return Scope(text)
 		}
 		return joinScope(strings.SplitSeq(text, " "))
@@ -205,6 +206,7 @@ func (m *Middleware) Require(check func(*http.Request, *Claims) error) func(http
 // that check does not refuse.
 func (m *Middleware) guard(check func(*http.Request, *Claims) error) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
+		mustHandle(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if c := m.verified(r.Context()); c != nil {
 				if err := check(r, c); err != nil {

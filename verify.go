@@ -50,13 +50,13 @@ type verifier struct {
 // need not go it again.
 func (v *verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	now := time.Now()
-	if e := v.cache.get(token); e != nil {
+	if e := v.cache.get(token); e != nil && e.valid(now) {
 		// The keys have an age too. A look at them may show that this token's
 		// is gone.
 		if _, err := v.keys.usable(ctx, now); err != nil {
 			return nil, err
 		}
-		if e.holds(now) {
+		if !e.key.withdrawn.Load() {
 			return e.claims, nil
 		}
 	}

@@ -16,7 +16,8 @@
 //		"scope": "read:messages",
 //	}))
 //
-// An Issuer is also an [http.Handler] and can be mounted in a server.
+// An Issuer is also an [http.Handler] and can be mounted in a server. For
+// bearer.Config.IssuerTemplate, which discovery cannot find here, set JWKSURL.
 //
 // Functions of this package panic when they cannot do what they are for, as
 // those of httptest do. Nothing in it is fit for production.

@@ -36,7 +36,7 @@ var checks = []struct {
 	{"header: no critical extension, an accepted algorithm, an access token", []string{"crit", "algorithm", "type"}},
 	{"key: one that the issuer publishes for the algorithm", []string{"keys_unavailable", "unknown_key", "key"}},
 	{"signature", []string{"signature"}},
-	{"types of the claims", []string{"claim_type"}},
+	{"types of the claims", []string{"claim_type", "claims"}},
 	{"issuer", []string{"issuer"}},
 	{"audience", []string{"audience"}},
 	{"expiry", []string{"no_expiry", "expired"}},
