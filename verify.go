@@ -137,6 +137,10 @@ func (s *scratch) split(token string) (parts, error) {
 	}
 	n := copy(s.text[:], token)
 	text := s.text[:n]
+	// The standard library's decoder skips line breaks, in strict mode too.
+	if bytes.IndexByte(text, '\n') >= 0 || bytes.IndexByte(text, '\r') >= 0 {
+		return parts{}, malformed(&refusal{reason: "malformed", err: errEncoding, detail: "a line break"})
+	}
 	p := parts{header: header, headerText: text[:len(header)], signed: token[:n-len(signature)-1]}
 	if p.payload, ok = s.decode(text[len(header)+1 : len(header)+1+len(payload)]); !ok {
 		return parts{}, malformed(&refusal{reason: "malformed", err: errEncoding, detail: "the payload is not base64url"})
@@ -153,10 +157,8 @@ var base64url = base64.RawURLEncoding.Strict()
 
 // decode decodes a part of the token into memory that s.free takes back.
 func (s *scratch) decode(part []byte) ([]byte, bool) {
-	// The standard library skips line breaks, in strict mode too. No part is
-	// empty either: even the shortest JSON and the shortest signature are not.
-	if len(part) == 0 || bytes.IndexByte(part, '\n') >= 0 || bytes.IndexByte(part, '\r') >= 0 {
-		return nil, false
+	if len(part) == 0 {
+		return nil, false // the shortest JSON and the shortest signature are longer
 	}
 	n, err := base64url.Decode(s.decoded[s.used:], part)
 	out := s.decoded[s.used : s.used+n : s.used+n]
@@ -362,9 +364,13 @@ func (v *verifier) readClaims(s *scratch, payload string, k *key) (*Claims, erro
 				}
 			}
 		}
-		audience.see(o.Name, o.Value)
+		if audience.may(o.Name) {
+			audience.see(o.Name, o.Value)
+		}
 		for i := range scopes {
-			scopes[i].see(o.Name, o.Value)
+			if scopes[i].may(o.Name) {
+				scopes[i].see(o.Name, o.Value)
+			}
 		}
 	}
 	if err := o.Err(); err != nil {
@@ -421,6 +427,9 @@ type lookup struct {
 	matched int
 }
 
+// may tells most names apart that see has no use for, at next to no cost.
+func (l *lookup) may(name string) bool { return name != "" && l.path != "" && name[0] == l.path[0] }
+
 func (l *lookup) see(name string, value strictjson.Value) {
 	if len(name) > l.matched && strings.HasPrefix(l.path, name) &&
 		(len(name) == len(l.path) || l.path[len(name)] == '.') {
@@ -448,7 +457,7 @@ func readAudience(v strictjson.Value) ([]string, bool) {
 	if v.Kind() != '[' {
 		return nil, false
 	}
-	var audience []string
+	audience := make([]string, 0, 2) // the API and the issuer itself, often
 	for e := range v.Elements() {
 		text, ok := e.Text()
 		if !ok {
