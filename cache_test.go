@@ -213,3 +213,32 @@ func TestCacheMemory(t *testing.T) {
 	}
 	runtime.KeepAlive(auth)
 }
+
+// However many tokens came once, a new one is not kept on its first use.
+func TestCacheForgets(t *testing.T) {
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache = 16 })
+	kept := 0
+	for i := range 300 {
+		token := iss.Token(audience, bearertest.Claims{"sub": fmt.Sprint(i)})
+		c, err := auth.Verify(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i >= 200 && cached(t, auth, token, c) {
+			kept++
+		}
+	}
+	if kept > 50 {
+		t.Errorf("%d of 100 tokens are kept on their first use", kept)
+	}
+}
+
+func TestCachedLength(t *testing.T) {
+	iss, auth := newAuth(t)
+	for size, want := range map[int]bool{4 << 10: true, 4<<10 + 1: false} {
+		token := sized(t, iss, size)
+		if got := cached(t, auth, token, warm(t, auth, token)); got != want {
+			t.Errorf("%d bytes: cached = %v, want %v", size, got, want)
+		}
+	}
+}

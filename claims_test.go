@@ -3,9 +3,11 @@ package bearer_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,4 +151,23 @@ func TestContextIsDerived(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil).WithContext(ctx)
 	r.Header.Set("Authorization", "Bearer "+iss.Token(audience, nil))
 	h.ServeHTTP(httptest.NewRecorder(), r)
+}
+
+func TestDecodeLeavesImpostorsOut(t *testing.T) {
+	iss, auth := newAuth(t)
+	for _, name := range []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "azp", "scope", "scp"} {
+		for _, other := range []string{strings.ToUpper(name), strings.ToUpper(name[:1]) + name[1:], strings.Replace(name, "s", "ſ", 1)} {
+			if other == name {
+				continue
+			}
+			c, err := auth.Verify(t.Context(), iss.Sign("", payload(iss, fmt.Sprintf(`,%q:"evil"`, other))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var all map[string]any
+			if err := c.Decode(&all); err != nil || len(all) != 3 {
+				t.Errorf("%s: Decode = %v, %v, want it left out", other, all, err)
+			}
+		}
+	}
 }

@@ -2,6 +2,7 @@ package bearer_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -201,4 +202,74 @@ func TestNothingIsEchoed(t *testing.T) {
 			t.Errorf("%s: %d %s", name, w.Code, all)
 		}
 	}
+}
+
+func TestWriteErrorStatus(t *testing.T) {
+	_, auth := newAuth(t)
+	for status, want := range map[int]int{0: 403, 204: 403, 302: 403, 399: 403, 400: 400, 599: 599, 600: 403, 1000: 403} {
+		w := httptest.NewRecorder()
+		w.Header().Set("Content-Length", "5")
+		auth.WriteError(w, httptest.NewRequest("GET", "/", nil), &bearer.Error{Status: status, Description: "d"})
+		if w.Code != want || w.Header().Get("Content-Length") != "" {
+			t.Errorf("status %d: got %d, %v, want %d", status, w.Code, w.Header(), want)
+		}
+	}
+}
+
+// A request that nobody waits for any more leaves no record.
+func TestCancelledRequestIsNotLogged(t *testing.T) {
+	var log syncBuffer
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.Logger = debugLogger(&log) })
+	iss.SetDelay(time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	r := httptest.NewRequest("GET", "/", nil).WithContext(ctx)
+	r.Header.Set("Authorization", "Bearer "+iss.Token(audience, nil))
+	auth.Handler(ok).ServeHTTP(httptest.NewRecorder(), r)
+	if strings.Contains(log.String(), "refused") {
+		t.Errorf("logged: %s", log.String())
+	}
+}
+
+// Every way to be refused leaves one record.
+func TestRefusalsAreLogged(t *testing.T) {
+	var log syncBuffer
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.Logger = debugLogger(&log) })
+	header := "Bearer " + iss.Token("other", nil)
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Authorization", header)
+	for name, refuse := range map[string]func(){
+		"Handler":      func() { serve(auth.Handler(ok), header) },
+		"Optional":     func() { serve(auth.Optional(ok), header) },
+		"RequireScope": func() { serve(auth.RequireScope("a")(ok), header) },
+		"Authenticate": func() { auth.Authenticate(r) },
+		"Verify":       func() { auth.Verify(t.Context(), strings.TrimPrefix(header, "Bearer ")) },
+	} {
+		log.b.Reset()
+		refuse()
+		if n := strings.Count(log.String(), "bearer: request refused"); n != 1 {
+			t.Errorf("%s: %d records, want 1: %s", name, n, log.String())
+		}
+	}
+	log.b.Reset()
+	serve(auth.Handler(ok), "Bearer "+iss.Token(audience, nil))
+	if s := log.String(); strings.Contains(s, "ID token") || strings.Contains(s, "refused") {
+		t.Errorf("an accepted access token is logged: %s", s)
+	}
+}
+
+// What a stranger wrote is clipped, and cannot change how a log record looks.
+func TestClippedInLog(t *testing.T) {
+	var log syncBuffer
+	iss, auth := newAuth(t, func(c *bearer.Config) {
+		c.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	auth.Verify(t.Context(), iss.Token(audience, bearertest.Claims{"iss": "\u202e\u2028\u200b" + strings.Repeat("x", 3000)}))
+	if s := log.String(); strings.ContainsAny(s, "\u202e\u2028\u200b") || strings.Contains(s, strings.Repeat("x", 101)) || !strings.Contains(s, strings.Repeat("x", 80)) {
+		t.Errorf("logged %s", s)
+	}
+}
+
+func debugLogger(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

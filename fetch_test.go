@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/bearer"
@@ -389,5 +390,141 @@ func TestMetadataCorrected(t *testing.T) {
 		place = keysPath
 		time.Sleep(time.Second)
 		b.want("the right place", b.token(), 200, 0, 2)
+	}, func(c *bearer.Config) { c.JWKSURL = "" })
+}
+
+// 304 renews a set only if the request asked with that set's ETag.
+func TestNotModified(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.setAnswer(func(_ *http.Request, resp *http.Response) (*http.Response, error) {
+			resp.Header.Del("ETag")
+			return resp, nil
+		})
+		b.want("first", b.token(), 200, 0, 1)
+		b.setAnswer(func(_ *http.Request, resp *http.Response) (*http.Response, error) {
+			resp.StatusCode = 304
+			return resp, nil
+		})
+		b.want("304 without a condition", b.unknown("x"), 503, 0, 1)
+	})
+	// A 304 need not repeat the ETag (RFC 9110, section 15.4.5 notwithstanding).
+	inBubble(t, func(t *testing.T, b *bed) {
+		var conditions []string
+		b.setAnswer(func(r *http.Request, resp *http.Response) (*http.Response, error) {
+			conditions = append(conditions, r.Header.Get("If-None-Match"))
+			if resp.StatusCode == 304 {
+				resp.Header.Del("ETag")
+			}
+			return resp, nil
+		})
+		for range 3 {
+			b.status(b.token())
+			synctest.Wait()
+			time.Sleep(10 * time.Minute)
+		}
+		if len(conditions) != 3 || conditions[0] != "" || conditions[1] == "" || conditions[2] != conditions[1] {
+			t.Errorf("If-None-Match of the requests: %q, want the first set's ETag from the second on", conditions)
+		}
+	})
+}
+
+func TestRedirects(t *testing.T) {
+	const keys = "login.example.com/.well-known/jwks.json"
+	redirect := func(to string) func(*http.Request, *http.Response) (*http.Response, error) {
+		return func(r *http.Request, resp *http.Response) (*http.Response, error) {
+			if r.URL.String() != to {
+				resp.StatusCode = http.StatusFound
+				resp.Header.Set("Location", to)
+			}
+			return resp, nil
+		}
+	}
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.setAnswer(redirect("http://" + keys))
+		b.want("to http on the same host", b.token(), 503, 0, 1)
+	})
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.setAnswer(redirect("https://" + keys + "#"))
+		b.want("for ever", b.token(), 503, 0, 6)
+	})
+}
+
+func TestLargestDocument(t *testing.T) {
+	for size, status := range map[int]int{1 << 20: 200, 1<<20 + 1: 503} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			document := []byte(`{"keys":[` + string(published(t, b.iss)[0]) + `]}`)
+			b.iss.SetKeys(append(document, strings.Repeat(" ", size-len(document))...))
+			b.want(fmt.Sprint(size, " bytes"), b.token(), status, 0, 1)
+		})
+	}
+}
+
+func TestAcceptHeader(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		var accept []string
+		b.setAnswer(func(r *http.Request, resp *http.Response) (*http.Response, error) {
+			accept = append(accept, r.Header.Get("Accept"))
+			return resp, nil
+		})
+		b.want("first", b.token(), 200, 0, 2)
+		if want := "[application/json application/jwk-set+json, application/json]"; fmt.Sprint(accept) != want {
+			t.Errorf("Accept = %v, want %v", accept, want)
+		}
+	}, func(c *bearer.Config) { c.JWKSURL = "" })
+}
+
+// The servers of one API do not all come at the same moment.
+func TestRefreshIsJittered(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		token := b.token()
+		moments := make(map[time.Duration]bool)
+		for range 10 {
+			auth := newMiddleware(t, b.iss, func(c *bearer.Config) { c.Client = &http.Client{Transport: b} })
+			start := time.Now()
+			auth.Verify(t.Context(), token)
+			b.fetches()
+			for b.fetches() == 0 {
+				time.Sleep(time.Second)
+				auth.Verify(t.Context(), token)
+				synctest.Wait()
+			}
+			moments[time.Since(start)] = true
+		}
+		if len(moments) < 3 {
+			t.Errorf("10 APIs refresh after %v", moments)
+		}
+	})
+}
+
+// The keys have moved, and the old place answers anything but 404: discovery is
+// made again with the next try.
+func TestKeysMovedWithoutNotice(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		place := "/old"
+		var conditions []string
+		b.setAnswer(func(r *http.Request, resp *http.Response) (*http.Response, error) {
+			rec := httptest.NewRecorder()
+			switch r.URL.Path {
+			case metadataPath:
+				fmt.Fprintf(rec, `{"issuer":%q,"jwks_uri":"https://login.example.com%s"}`, b.iss.URL, place)
+			case place:
+				conditions = append(conditions, r.Header.Get("If-None-Match"))
+				keys, _ := http.NewRequest("GET", "https://login.example.com"+keysPath, nil)
+				b.iss.ServeHTTP(rec, keys)
+			default:
+				rec.WriteHeader(500)
+			}
+			return rec.Result(), nil
+		})
+		b.want("first", b.token(), 200, 0, 2)
+		place = "/new"
+		b.iss.Rotate()
+		b.want("the keys have moved", b.token(), 503, 0, 1)
+		time.Sleep(time.Second)
+		b.want("the next try", b.token(), 200, 0, 2)
+		// An ETag is good for the place it came from.
+		if want := `["" ""]`; fmt.Sprintf("%q", conditions) != want {
+			t.Errorf("If-None-Match = %q, want none", conditions)
+		}
 	}, func(c *bearer.Config) { c.JWKSURL = "" })
 }

@@ -350,3 +350,37 @@ func TestIssuerTemplate(t *testing.T) {
 		t.Error("Tenants without IssuerTemplate is accepted")
 	}
 }
+
+// Ready and Or look at every issuer, the second and the third too.
+func TestOrOfMany(t *testing.T) {
+	a, b, c := bearertest.NewIssuer("https://a.example.com"), bearertest.NewIssuer("https://b.example.com"), bearertest.NewIssuer("https://c.example.com")
+	authA, authB, authC := newMiddleware(t, a), newMiddleware(t, b), newMiddleware(t, c)
+	b.SetDown(true)
+	if err := authA.Or(authB).Ready(t.Context()); statusOf(err) != 503 {
+		t.Errorf("Ready = %v, want status 503", err)
+	}
+	panics := func(f func()) (panicked bool) {
+		defer func() { panicked = recover() != nil }()
+		f()
+		return
+	}
+	for name, f := range map[string]func(){
+		"the second of the first":  func() { authA.Or(authB).Or(authB) },
+		"the second of the second": func() { authB.Or(authA.Or(authB)) },
+		"both second":              func() { authA.Or(authB).Or(authC.Or(authB)) },
+	} {
+		if !panics(f) {
+			t.Errorf("%s: no panic", name)
+		}
+	}
+	// A Middleware that is part of two is not changed by either.
+	ab := authA.Or(authB)
+	abc, abd := ab.Or(authC), ab.Or(newMiddleware(t, bearertest.NewIssuer("https://d.example.com")))
+	_ = abd
+	if _, err := abc.Verify(t.Context(), c.Token(audience, nil)); err != nil {
+		t.Error(err)
+	}
+	if _, err := ab.Verify(t.Context(), c.Token(audience, nil)); statusOf(err) != 401 {
+		t.Errorf("%v", err)
+	}
+}

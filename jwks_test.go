@@ -797,3 +797,162 @@ func TestKeyStats(t *testing.T) {
 		check("down for a day", bearer.KeyStats{FetchedAt: last, Err: down, Fetches: 5, Refused: 3})
 	})
 }
+
+// A key that the document lists again and again takes no other's place.
+func TestKeylessWithDuplicates(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.iss.Rotate()
+		keys := published(t, b.iss)
+		b.iss.SetKeys(marshal(map[string]any{"keys": []any{keys[0], keys[0], keys[0], keys[0], keys[1]}}))
+		b.want("the second key", b.iss.Sign(`{"alg":"ES256"}`, payload(b.iss, "")), 200, 0, 1)
+		if n := b.auth.KeyStats().Keys; n != 2 {
+			t.Errorf("%d keys, want 2", n)
+		}
+	})
+}
+
+// Two fetches in a row do not make a request wait twice as long.
+func TestTwoSlowFetches(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.want("first", b.token(), 200, 0, 1)
+		b.setAnswer(func(_ *http.Request, resp *http.Response) (*http.Response, error) {
+			time.Sleep(4 * time.Second)
+			return resp, nil
+		})
+		var wg sync.WaitGroup
+		wg.Go(func() { b.status(b.unknown("x")) })
+		synctest.Wait()
+		b.fetches()
+		b.iss.SetHanging(true)
+		time.Sleep(time.Millisecond)
+		b.want("unknown key during a slow fetch", b.unknown("y"), 503, 5*time.Second, 1)
+		wg.Wait()
+		time.Sleep(5 * time.Second) // the fetch ends
+	})
+}
+
+// The list of key ids that are nobody's has an end, and room again when its
+// entries are out of date.
+func TestMissingKeysList(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.want("first", b.token(), 200, 0, 1)
+		b.iss.SetDelay(100 * time.Millisecond)
+		kid := func(i int) string { return b.unknown(fmt.Sprint(i)) }
+		if got := b.atOnce(1100, kid); got[401] != 1100 {
+			t.Errorf("1,100 unknown keys: %v, want 401 for all", got)
+		}
+		if n := b.fetches(); n > 2 { // the second for those that came during the first
+			t.Errorf("1,100 unknown keys: %d fetches, want 2 at most", n)
+		}
+		for i := range 1100 {
+			b.status(kid(i))
+		}
+		if n := b.fetches(); n == 0 {
+			t.Error("more than 1,024 key ids are noted")
+		}
+		time.Sleep(time.Minute)
+		b.want("later", b.unknown("x"), 401, time.Second, 1)
+		b.want("later, again", b.unknown("x"), 401, 0, 0)
+	})
+}
+
+// An issuer that comes back while a fetch hangs is not waited for longer than
+// one that comes back between two.
+func TestBackoffWhileHanging(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.iss.SetHanging(true)
+		for range 60 {
+			b.status(b.token())
+			time.Sleep(time.Second)
+		}
+		for range 5 {
+			var wg sync.WaitGroup
+			for b.fetches(); b.fetches() == 0; time.Sleep(100 * time.Millisecond) {
+				wg.Go(func() { b.status(b.token()) })
+				synctest.Wait()
+			}
+			wg.Wait()
+		}
+		var wg sync.WaitGroup
+		for b.fetches(); b.fetches() == 0; time.Sleep(100 * time.Millisecond) {
+			wg.Go(func() { b.status(b.token()) })
+			synctest.Wait()
+		}
+		b.iss.SetHanging(false)
+		back := time.Now()
+		for b.status(b.token()) != 200 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(back); took > 15*time.Second {
+			t.Errorf("back after %v, want 15 s at most", took)
+		}
+		wg.Wait()
+	})
+}
+
+// The servers of one API do not all come back at the same moment, and none
+// comes later than it would without chance.
+func TestBackoffIsJittered(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.iss.SetDown(true)
+		pauses := make(map[time.Duration]bool)
+		for range 10 {
+			b.auth = newMiddleware(t, b.iss, func(c *bearer.Config) { c.Client = &http.Client{Transport: b} })
+			b.status(b.token())
+			time.Sleep(time.Second)
+			_, e := b.reply(t.Context(), b.token())
+			if e.RetryAfter < 1500*time.Millisecond || e.RetryAfter > 2*time.Second {
+				t.Errorf("RetryAfter = %v after two failures, want 1.5 to 2 s", e.RetryAfter)
+			}
+			pauses[e.RetryAfter] = true
+		}
+		if len(pauses) < 3 {
+			t.Errorf("10 APIs pause for %v", pauses)
+		}
+	})
+}
+
+func TestBucketRate(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.want("first", b.token(), 200, 0, 1)
+		for i := range 3 {
+			b.want("burst", b.unknown(fmt.Sprint("a", i)), 401, 0, 1)
+		}
+		b.want("after the burst", b.unknown("b"), 401, 0, 0)
+		time.Sleep(7900 * time.Millisecond)
+		b.want("within 8 s", b.unknown("c"), 401, 0, 0)
+		time.Sleep(100 * time.Millisecond)
+		b.want("after 8 s", b.unknown("d"), 401, 0, 1)
+		b.want("right after", b.unknown("e"), 401, 0, 0)
+	})
+}
+
+// The last good set is given up on time, also between two tries.
+func TestSetExpires(t *testing.T) {
+	for name, cache := range map[string]int{"cached": 0, "uncached": -1} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bed) {
+				b.setAnswer(func(_ *http.Request, resp *http.Response) (*http.Response, error) {
+					resp.Header.Set("Cache-Control", "max-age=600")
+					return resp, nil
+				})
+				token := b.token()
+				start := time.Now()
+				for range 3 {
+					b.status(token)
+				}
+				b.iss.SetDown(true)
+				time.Sleep(10 * time.Minute)
+				for range 10 { // until the pause is the longest
+					b.status(token)
+					time.Sleep(15 * time.Second)
+				}
+				time.Sleep(time.Until(start.Add(24*time.Hour + 10*time.Minute - time.Second)))
+				b.fetches()
+				b.want("a second before", token, 200, 0, 1) // the next try is 11 s away
+				time.Sleep(time.Second)
+				b.want("when it expires", token, 503, 0, 0)
+			}, func(c *bearer.Config) { c.TokenCache = cache })
+		})
+	}
+}

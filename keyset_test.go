@@ -9,12 +9,16 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
+	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -279,5 +283,145 @@ func TestManyOddKeys(t *testing.T) {
 	}
 	if log.Len() > 2000 {
 		t.Errorf("%d bytes logged", log.Len())
+	}
+}
+
+// Whether a key is skipped shows in the reason: a key that is not fails by the
+// signature only.
+func TestKeyIsSkipped(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := rsaJWK(&rsaKey.PublicKey)
+	modulus := func(bits uint) jwk {
+		n := new(big.Int).Lsh(big.NewInt(1), bits-1)
+		return with(public, jwk{"n": encode(string(n.SetBit(n, 0, 1).Bytes()))})
+	}
+	even := new(big.Int).SetBit(new(big.Int).Set(rsaKey.N), 0, 0)
+	for name, tt := range map[string]struct {
+		key  jwk
+		used bool
+	}{
+		"as it is":       {public, true},
+		"2047 bits":      {modulus(2047), false},
+		"2048 bits":      {modulus(2048), true},
+		"8192 bits":      {modulus(8192), true},
+		"8193 bits":      {modulus(8193), false},
+		"n even":         {with(public, jwk{"n": encode(string(even.Bytes()))}), false},
+		"e is 1":         {with(public, jwk{"e": "AQ"}), false},
+		"e is 3":         {with(public, jwk{"e": "Aw"}), true},
+		"e is even":      {with(public, jwk{"e": "AQAA"}), false},
+		"e is 0":         {with(public, jwk{"e": "AA"}), false},
+		"e wraps to 3":   {with(public, jwk{"e": "AQAAAAAAAAAD"}), false},
+		"e of 33 bits":   {with(public, jwk{"e": "AQAAAAE"}), false},
+		"private q":      {with(public, jwk{"q": "AQ"}), false},
+		"private dp":     {with(public, jwk{"dp": "AQ"}), false},
+		"private dq":     {with(public, jwk{"dq": "AQ"}), false},
+		"private qi":     {with(public, jwk{"qi": "AQ"}), false},
+		"private oth":    {with(public, jwk{"oth": []string{}}), false},
+		"private d null": {with(public, jwk{"d": json.RawMessage("null")}), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			iss, auth := newAuth(t)
+			iss.SetKeys(marshal(map[string]any{"keys": []any{published(t, iss)[0], tt.key}}))
+			_, err := auth.Verify(t.Context(), encode(`{"alg":"RS256","kid":"odd"}`)+"."+encode(payload(iss, ""))+"."+strings.Repeat("A", 342))
+			var e *bearer.Error
+			if !errors.As(err, &e) || strings.HasPrefix(e.Err.Error(), "signature") != tt.used {
+				t.Errorf("got %v, want the key used: %v", err, tt.used)
+			}
+		})
+	}
+}
+
+// A key whose algorithm, id or issuer changes is another key: the tokens of the
+// old one are refused, also those in the cache.
+func TestKeyChanges(t *testing.T) {
+	const template = "https://login.example.com/{tenantid}"
+	for name, tt := range map[string]struct {
+		before, after jwk
+	}{
+		"alg":    {jwk{"alg": nil}, jwk{"alg": "PS256"}},
+		"kid":    {jwk{}, jwk{"kid": "renamed"}},
+		"issuer": {jwk{"issuer": template}, jwk{"issuer": "https://login.example.com/b"}},
+	} {
+		for _, size := range []int{0, -1} {
+			t.Run(fmt.Sprint(name, size), func(t *testing.T) {
+				inBubble(t, func(t *testing.T, b *bed) {
+					b.iss.UseAlgorithm("RS256")
+					var key jwk
+					if err := json.Unmarshal(published(t, b.iss)[0], &key); err != nil {
+						t.Fatal(err)
+					}
+					publish := func(changes jwk) {
+						b.iss.SetKeys(marshal(map[string]any{"keys": []any{with(key, changes)}}))
+					}
+					token := func(kid any) string {
+						return b.iss.Sign(fmt.Sprintf(`{"alg":"RS256","kid":%q}`, kid), fmt.Sprintf(
+							`{"iss":"https://login.example.com/a","tid":"a","aud":%q,"exp":%d}`, audience, time.Now().Add(time.Hour).Unix()))
+					}
+					publish(tt.before)
+					old := token(key["kid"])
+					for range 3 {
+						if got := b.status(old); got != 200 {
+							t.Fatalf("before: status %d, want 200", got)
+						}
+					}
+					publish(tt.after)
+					time.Sleep(10 * time.Minute)
+					b.status(old) // starts the refresh
+					synctest.Wait()
+					if got := b.status(old); got != 401 {
+						t.Errorf("after: status %d, want 401", got)
+					}
+					if kid := tt.after["kid"]; kid != nil {
+						if got := b.status(token(kid)); got != 200 {
+							t.Errorf("under its new id: status %d, want 200", got)
+						}
+					}
+				}, func(c *bearer.Config) { c.Issuer, c.IssuerTemplate, c.TokenCache = "", template, size })
+			})
+		}
+	}
+}
+
+// Headers are remembered up to a number and a length.
+func TestHeaderMemory(t *testing.T) {
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for _, tt := range []struct{ n, length int }{{5000, 600}, {500, 9000}} {
+		iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache = -1; c.Logger = quiet })
+		iss.UseAlgorithm("EdDSA")
+		pad := strings.Repeat("x", tt.length)
+		before := heap()
+		for i := range tt.n {
+			token := iss.Sign(fmt.Sprintf(`{"alg":"EdDSA","kid":%q,"x":"%d%s"}`, iss.KeyID(), i, pad), payload(iss, ""))
+			if _, err := auth.Verify(t.Context(), token); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if grown := int64(heap()) - int64(before); grown > 3<<20 {
+			t.Errorf("%d headers of %d bytes: %d KiB, want 3 MiB at most", tt.n, tt.length, grown>>10)
+		}
+		runtime.KeepAlive(auth)
+	}
+}
+
+// Of two keys with one id and one algorithm the first counts.
+func TestOneIDForTwoLikeKeys(t *testing.T) {
+	iss, auth := newAuth(t)
+	iss.Rotate()
+	var first, second jwk
+	for i, raw := range published(t, iss) {
+		json.Unmarshal(raw, []*jwk{&first, &second}[i])
+	}
+	iss.SetKeys(marshal(map[string]any{"keys": []any{with(second, jwk{"kid": "one"}), with(first, jwk{"kid": "one"})}}))
+	if _, err := auth.Verify(t.Context(), iss.Sign(`{"alg":"ES256","kid":"one"}`, payload(iss, ""))); err != nil {
+		t.Error(err)
 	}
 }

@@ -485,3 +485,43 @@ func TestReady(t *testing.T) {
 		t.Errorf("%d fetches, want 1", got)
 	}
 }
+
+func TestConfigBounds(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*bearer.Config)
+		want   string
+	}{
+		{"http on LOCALHOST", func(c *bearer.Config) { c.Issuer = "http://LOCALHOST:8080" }, ""},
+		{"JWKSURL with a fragment", func(c *bearer.Config) { c.JWKSURL = "https://acme.com/keys#a" }, "Config.JWKSURL"},
+		{"JWKSURL with a user", func(c *bearer.Config) { c.JWKSURL = "https://a@acme.com/keys" }, "Config.JWKSURL"},
+		{"largest cache", func(c *bearer.Config) { c.TokenCache = 1 << 20 }, ""},
+		{"template with two placeholders", func(c *bearer.Config) {
+			c.Issuer, c.IssuerTemplate = "", "https://a.example/{tenantid}/{tenantid}"
+		}, "must hold {tenantid} once"},
+	} {
+		cfg := bearer.Config{Issuer: "https://login.example.com", Audience: []string{audience}}
+		tt.change(&cfg)
+		_, err := bearer.New(cfg)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// The slices of Config are copied.
+func TestTenantsAreNotRetained(t *testing.T) {
+	tenants := []string{"a"}
+	iss := bearertest.NewIssuer("https://login.example.com/common")
+	auth := newMiddleware(t, iss, func(c *bearer.Config) {
+		c.Issuer, c.IssuerTemplate, c.Tenants = "", "https://login.example.com/{tenantid}", tenants
+		c.JWKSURL = iss.URL + keysPath
+	})
+	tenants[0] = "b"
+	for tenant, want := range map[string]int{"a": 200, "b": 401} {
+		_, err := auth.Verify(t.Context(), iss.Token(audience, bearertest.Claims{"iss": "https://login.example.com/" + tenant, "tid": tenant}))
+		if got := statusOf(err); got != want {
+			t.Errorf("tenant %s: status %d, want %d: %v", tenant, got, want, err)
+		}
+	}
+}

@@ -237,3 +237,25 @@ func TestRequireScopePassesClaims(t *testing.T) {
 		t.Errorf("claims = %s, want those of user", got)
 	}
 }
+
+func TestScopeClaimIsNoPrefix(t *testing.T) {
+	for _, tt := range []struct{ claims, want string }{
+		{`"sco":{"e":"x"}`, ""},
+		{`"sco":{"e":"x"},"scp":"y"`, "y"},
+	} {
+		iss, auth := newAuth(t)
+		c, err := auth.Verify(t.Context(), iss.Sign("", payload(iss, ","+tt.claims)))
+		if err != nil || string(c.Scope) != tt.want {
+			t.Errorf("%s: %+v, %v, want %q", tt.claims, c, err, tt.want)
+		}
+	}
+}
+
+func TestScopeNames(t *testing.T) {
+	iss, auth := newAuth(t)
+	c, err := auth.Verify(t.Context(), iss.Sign("", payload(iss, `,"scope":"a~ ~ ! a\"b a\\b \u007f"`)))
+	if err != nil || c.Scope != "a~ ~ !" {
+		t.Errorf("%+v %v", c, err)
+	}
+	auth.RequireScope("~", "!")
+}

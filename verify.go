@@ -22,7 +22,7 @@ const (
 	maxTokenLength = 16 << 10     // bytes of the encoded token
 	maxKeyID       = 256          // bytes of "kid"
 	maxParameters  = 128          // members of the header, inner objects included
-	maxUnverified  = 1024         // members of a payload that is read before its signature is checked
+	maxUnverified  = 1024         // members of a payload in which Or looks for "iss"
 	maxNumericDate = 253402300799 // 9999-12-31T23:59:59Z
 )
 

@@ -625,3 +625,75 @@ func TestBitFlips(t *testing.T) {
 		}
 	}
 }
+
+func TestFormBounds(t *testing.T) {
+	iss, auth := newAuth(t)
+	valid := iss.Token(audience, nil)
+	kid := iss.KeyID()
+	parts := strings.Split(valid, ".")
+	long := func(n int) string { return strings.Repeat("a", n) }
+	withHeader := func(members string) string {
+		return iss.Sign(fmt.Sprintf(`{"alg":"ES256","kid":%q%s}`, kid, members), payload(iss, ""))
+	}
+	withKID := func(kid string) string { return iss.Sign(`{"alg":"ES256","kid":`+kid+`}`, payload(iss, "")) }
+	malformed, unverifiable := jwt.ErrTokenMalformed, jwt.ErrTokenUnverifiable
+	members := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `,"%d":1`, i)
+		}
+		return b.String()
+	}
+	arrays := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
+	sized := func(n int) string { return sized(t, iss, n) }
+	for _, tt := range []struct {
+		name     string
+		token    string
+		reason   string
+		sentinel error
+	}{
+		{"16 KiB", sized(16 << 10), "", nil},
+		{"16 KiB and one", sized(16<<10 + 1), "too_long", malformed},
+		{"carriage return at the end", valid + "\r", "malformed", malformed},
+		{"carriage return in the signature", parts[0] + "." + parts[1] + "." + parts[2][:8] + "\r" + parts[2][8:], "malformed", malformed},
+		{"line feed in the signature", parts[0] + "." + parts[1] + "." + parts[2][:8] + "\n" + parts[2][8:], "malformed", malformed},
+		{"header of 128 members", withHeader(members(126)), "", nil},
+		{"header of 129 members", withHeader(members(127)), "malformed", malformed},
+		{"header nested 32 deep", withHeader(`,"x":` + arrays(31)), "", nil},
+		{"header nested 33 deep", withHeader(`,"x":` + arrays(32)), "malformed", malformed},
+		{"payload nested 32 deep", iss.Sign("", payload(iss, `,"x":`+arrays(31))), "", nil},
+		{"payload nested 33 deep", iss.Sign("", payload(iss, `,"x":`+arrays(32))), "malformed", malformed},
+		{"kid of 256 bytes", withKID(`"` + long(256) + `"`), "unknown_key", unverifiable},
+		{"kid of 257 bytes", withKID(`"` + long(257) + `"`), "malformed", malformed},
+		{"kid with a C1 control character", withKID(`"a\u0085"`), "malformed", malformed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := auth.Verify(t.Context(), tt.token)
+			if tt.reason == "" {
+				if err != nil {
+					t.Errorf("%d bytes: got %v, want the token accepted", len(tt.token), err)
+				}
+				return
+			}
+			checkRefused(t, c, err, tt.reason, tt.sentinel)
+		})
+	}
+}
+
+// sized returns a good token of n bytes.
+func sized(t *testing.T, iss *bearertest.Issuer, n int) string {
+	for i := range 4 { // base64url has no part of 4k+1 characters
+		header := fmt.Sprintf(`{"alg":"ES256","kid":%q,"x":"%s"}`, iss.KeyID(), strings.Repeat("a", i))
+		for pad := (n - 400) / 4 * 3; ; pad++ {
+			token := iss.Sign(header, payload(iss, `,"pad":"`+strings.Repeat("a", pad)+`"`))
+			if len(token) == n {
+				return token
+			}
+			if len(token) > n {
+				break
+			}
+		}
+	}
+	t.Fatalf("no token of %d bytes", n)
+	return ""
+}

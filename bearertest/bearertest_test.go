@@ -100,6 +100,13 @@ func TestKeys(t *testing.T) {
 	if iss.KeyID() != "key-2" || status(auth, iss.Token(audience, nil)) != 200 || iss.Fetches() != 1 {
 		t.Errorf("the announced key %s is not in use, or was not published: %d fetches", iss.KeyID(), iss.Fetches())
 	}
+	iss.Announce()
+	iss.UseAlgorithm("EdDSA")
+	iss.Rotate()
+	if got := status(newAuth(t, iss, iss.Client()), iss.Sign(fmt.Sprintf(`{"alg":"EdDSA","kid":%q}`, iss.KeyID()),
+		fmt.Sprintf(`{"iss":%q,"aud":%q,"exp":4000000000}`, iss.URL, audience))); got != 200 {
+		t.Errorf("UseAlgorithm keeps an announced key: status %d, want 200", got)
+	}
 	if got := status(newAuth(t, iss, iss.Client()), old); got != 401 {
 		t.Errorf("a replaced key: status %d, want 401", got)
 	}

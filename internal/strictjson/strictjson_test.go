@@ -38,7 +38,7 @@ var texts = []struct {
 	{`{"a":-0.5e+10,"b":[1,[],{}],"c":{"a":{"a":null}},"d":true,"e":false,"f":"x"}`, nil},
 	{`{"a":"\"\\\/\b\f\n\r\t\u0041\uD83D\uDE00é😀"}`, nil},
 	{`{"ISS":1,"iss":2,"Iss":3,"iſs":4}`, nil},
-	{nested(strictjson.MaxDepth), nil},
+	{nested(32), nil},
 	{members(31), nil},
 	{members(32), nil},
 	{members(33), nil},
@@ -103,7 +103,7 @@ var texts = []struct {
 	{`{"":0,` + members(40)[1:len(members(40))-1] + `,"":1}`, strictjson.ErrDuplicate},
 	{members(40)[:len(members(40))-1] + `,"":0,"":1}`, strictjson.ErrDuplicate},
 
-	{nested(strictjson.MaxDepth + 1), strictjson.ErrDepth},
+	{nested(33), strictjson.ErrDepth},
 	{`{"a":` + strings.Repeat("[", 100000), strictjson.ErrDepth},
 
 	{"{\"a\":\"\xff\"}", strictjson.ErrUnicode},
@@ -130,6 +130,21 @@ func TestObject(t *testing.T) {
 	}
 }
 
+// However many members there are, the one that stands twice is seen: first and
+// last, last and last.
+func TestDuplicateAnywhere(t *testing.T) {
+	for n := 1; n <= 80; n++ {
+		for _, name := range []string{"m0", fmt.Sprint("m", n-1)} {
+			o := strictjson.Object{Text: strings.TrimSuffix(members(n), "}") + fmt.Sprintf(",%q:1}", name)}
+			for o.Next() {
+			}
+			if o.Err() != strictjson.ErrDuplicate {
+				t.Errorf("%s again after %d members: got error %v, want %v", name, n, o.Err(), strictjson.ErrDuplicate)
+			}
+		}
+	}
+}
+
 func TestLooseBelow(t *testing.T) {
 	for text, want := range map[string]error{
 		`{"keys":[{"kid":"a","kid":"b"}]}`:                                       nil,
@@ -139,6 +154,8 @@ func TestLooseBelow(t *testing.T) {
 		`{"keys":[{"kid":"\ud800","kid":""}]}`:                                   nil,
 		"{\"keys\":[{\"kid\":\"\xff\"}]}":                                        nil,
 		`{"keys":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`:   nil,
+		`{"keys":` + strings.Repeat("[", 999) + strings.Repeat("]", 999) + `}`:   nil,
+		`{"keys":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`: strictjson.ErrDepth,
 		`{"keys":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}`: strictjson.ErrDepth,
 	} {
 		o := strictjson.Object{Text: text, LooseBelow: true}
