@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestConformance tells when a peer no longer works as it is used here. Speed is
+// no matter of tests.
+func TestConformance(t *testing.T) {
+	for _, w := range workloads {
+		iss := newIssuer(w.algorithm)
+		for _, c := range contenders {
+			t.Run(w.name+"/"+c.name, func(t *testing.T) {
+				e := c.enter(t.Context(), iss, w)
+				if e.problem != nil {
+					t.Fatal(e.problem)
+				}
+				if err := conform(e.api, iss, w); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// A check that lets everything pass must be found out.
+func TestConformanceRefuses(t *testing.T) {
+	w := workloads[0]
+	iss := newIssuer(w.algorithm)
+	for _, c := range []contender{floor, rawCrypto} {
+		if err := conform(c.enter(t.Context(), iss, w).api, iss, w); err == nil {
+			t.Errorf("%s: conforms, and should not", c.name)
+		}
+	}
+	refuse := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+	if err := conform(refuse, iss, w); err == nil {
+		t.Error("a handler that refuses everything conforms, and should not")
+	}
+}
+
+func TestCompare(t *testing.T) {
+	all, err := compare(workloads, extent{rounds: 1, tokens: 16, slice: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range all.Workloads {
+		for _, f := range r.Contenders {
+			if f.Problem != "" || f.Ratio <= 0 || f.Allocs < 2 {
+				t.Errorf("%s: figure = %+v", r.Workload, f)
+			}
+		}
+	}
+
+	var table bytes.Buffer
+	all.writeTables(&table)
+	picture := chart(all)
+	for _, c := range contenders {
+		if got := strings.Count(table.String(), "\n| "+c.name); got != 2 {
+			t.Errorf("%s: in %d rows, want 2:\n%s", c.name, got, &table)
+		}
+		if got := strings.Count(string(picture), ">"+c.name+"<"); got != 2 {
+			t.Errorf("%s: in the chart %d times, want 2", c.name, got)
+		}
+	}
+	for d := xml.NewDecoder(bytes.NewReader(picture)); ; {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatalf("the chart is not XML: %v", err)
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	var table bytes.Buffer
+	if err := load(&table, 30*time.Millisecond, []int{1, 10}); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(table.String(), "| bearer |"); got != 2 {
+		t.Errorf("%d rows for this library, want 2:\n%s", got, &table)
+	}
+}
