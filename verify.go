@@ -21,7 +21,7 @@ import (
 const (
 	maxTokenLength = 16 << 10     // bytes of the encoded token
 	maxKeyID       = 256          // bytes of "kid"
-	maxParameters  = 512          // members of the header, inner objects included
+	maxParameters  = 256          // members of the header, inner objects included
 	maxUnverified  = 1024         // members of a payload in which Or looks for "iss"
 	maxNumericDate = 253402300799 // 9999-12-31T23:59:59Z
 )
