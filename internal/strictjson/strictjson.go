@@ -495,7 +495,7 @@ func (s *names) add(name string) bool {
 
 // grow moves the names to a larger table.
 func (s *names) grow(old []string) {
-	s.table = make([]string, 8*len(old))
+	s.table = make([]string, max(4*len(old), 512))
 	for _, name := range old {
 		if name != "" {
 			*s.slot(name) = name
