@@ -265,7 +265,7 @@ func TestIssuerDown(t *testing.T) {
 					}
 					time.Sleep(7 * time.Minute)
 				}
-				time.Sleep(start.Add(24*time.Hour + 10*time.Minute).Sub(time.Now()))
+				time.Sleep(time.Until(start.Add(24*time.Hour + 10*time.Minute)))
 				if got := b.status(token); got != 503 {
 					t.Errorf("a day past the soft expiry: status %d, want 503", got)
 				}

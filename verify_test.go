@@ -295,8 +295,6 @@ func (h keyHolder) token(header string, sign func(signed []byte) []byte) string 
 	return signed + "." + encode(string(sign([]byte(signed))))
 }
 
-func b64(i *big.Int, size int) string { return encode(string(i.FillBytes(make([]byte, size)))) }
-
 func TestECDSASignatures(t *testing.T) {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

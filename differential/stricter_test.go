@@ -88,8 +88,8 @@ func insertAndSign(i int, what string) func(string) string {
 	}
 }
 
-// allPeers are the peers and what most programs with golang-jwt do: its
-// RegisteredClaims, of which the others are a variant.
+// allPeers are the peers, and golang-jwt once more as most programs use it: with
+// a struct for the claims.
 var allPeers = map[byte]func(string) (claims, error){'G': verifyGolangJWT, 'R': verifyStruct, 'J': verifyGoJose, 'X': verifyJWX}
 
 // What is refused here though others accept it, and why. The letters say which
@@ -121,6 +121,9 @@ func TestStricter(t *testing.T) {
 		{"typ a number", "GRJ", "malformed", crafted{header: `,"typ":1`}, "RFC 7515, section 4.1.9: a string"},
 		{"typ null", "GRJX", "malformed", crafted{header: `,"typ":null`}, "as before"},
 		{"kid too long", "GRJX", "malformed", crafted{kid: strings.Repeat("k", 257)}, "nobody needs one, and it would be looked for and logged"},
+		{"kid empty", "GRJX", "malformed", crafted{mangle: func(string) string {
+			return sign("ES256", `{"alg":"ES256","kid":""}`, goodPayload())
+		}}, "an id of no key is no way to ask for any key"},
 		{"kid with a line break", "GRJX", "malformed", crafted{kid: "a\nb"}, "as before"},
 
 		// Members twice.
