@@ -60,4 +60,10 @@
 // issuer cannot be reached, the keys at hand serve for a day. A stranger who
 // makes up key ids causes a handful of fetches at most, and costs nobody else a
 // request.
+//
+// # Security
+//
+// SECURITY.md, beside this file, lists what is promised, threat by threat, and
+// what stays the application's job: TLS, caches, revocation, and whether this
+// subject may touch that object.
 package bearer

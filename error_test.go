@@ -1,7 +1,6 @@
 package bearer_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -100,7 +99,7 @@ func TestErrorHandlerStatus(t *testing.T) {
 // One debug record tells why a request was refused, and none holds more of the
 // token than it must.
 func TestDebugLog(t *testing.T) {
-	var log bytes.Buffer
+	var log syncBuffer
 	iss, auth := newAuth(t, func(c *bearer.Config) {
 		c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		c.Algorithms = []string{"ES256"}
@@ -245,13 +244,13 @@ func TestRefusalsAreLogged(t *testing.T) {
 		"Authenticate": func() { auth.Authenticate(r) },
 		"Verify":       func() { auth.Verify(t.Context(), strings.TrimPrefix(header, "Bearer ")) },
 	} {
-		log.b.Reset()
+		log.Reset()
 		refuse()
 		if n := strings.Count(log.String(), "bearer: request refused"); n != 1 {
 			t.Errorf("%s: %d records, want 1: %s", name, n, log.String())
 		}
 	}
-	log.b.Reset()
+	log.Reset()
 	serve(auth.Handler(ok), "Bearer "+iss.Token(audience, nil))
 	if s := log.String(); strings.Contains(s, "ID token") || strings.Contains(s, "refused") {
 		t.Errorf("an accepted access token is logged: %s", s)

@@ -309,6 +309,7 @@ func TestKeysMoved(t *testing.T) {
 				time.Sleep(10 * time.Minute)
 				b.status(b.token())
 			}
+			synctest.Wait()
 			discoveries := strings.Count(fmt.Sprint(asked), metadataPath)
 			if discoveries != 1 {
 				t.Errorf("%d discoveries in 32 h, want 1", discoveries)

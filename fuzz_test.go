@@ -1,6 +1,7 @@
 package bearer_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,11 @@ func FuzzAuthorization(f *testing.F) {
 	valid := iss.Token(audience, nil)
 	for _, s := range []string{"", "Bearer", "Bearer ", "bearer x", "Bearer\tx", "Bearer a b", "Bearer a,b", "Basic YTpi", "Bearer =", "BEARER  " + valid, "Bearer " + valid + "=", "Bearer " + valid + ", Bearer x", valid, "Bearer \"x\"", " Bearer x ", "Bearer é"} {
 		f.Add(s)
+	}
+	for _, row := range credentialRows(valid) {
+		if len(row.header) == 1 {
+			f.Add(row.header[0])
+		}
 	}
 	h := auth.Handler(ok)
 	f.Fuzz(func(t *testing.T, header string) {
@@ -60,6 +66,25 @@ func FuzzSigned(f *testing.F) {
 	}
 	for _, s := range []string{`{"alg":"none"}`, `{"alg":"ES256","crit":[]}`, `{"alg":"ES256","typ":"at+JWT"}`, `{"alg":"ES256","kid":""}`, `{"alg":"ES256","alg":"ES256"}`, `{"alg":"HS256","kid":"key-1"}`, `{"alg":"ES256","kid":1}`, `{"alg":"ES256","b64":false}`} {
 		f.Add(s, good)
+	}
+	decoded := func(token string) (parts []string) {
+		for part := range strings.SplitSeq(token, ".") {
+			text, err := base64.RawURLEncoding.DecodeString(part)
+			if err != nil {
+				return nil
+			}
+			parts = append(parts, string(text))
+		}
+		return parts
+	}
+	for _, row := range formRows(iss) {
+		if parts := decoded(row.token); len(parts) == 3 {
+			f.Add(parts[0], parts[1])
+		}
+	}
+	for _, row := range claimRows(iss) {
+		parts := decoded(iss.Token(audience, row.claims))
+		f.Add(parts[0], parts[1])
 	}
 	f.Fuzz(func(t *testing.T, header, payload string) {
 		if header == "" {
@@ -113,6 +138,11 @@ func FuzzToken(f *testing.F) {
 	valid := iss.Token(audience, nil)
 	for _, s := range []string{"", ".", "..", "...", valid, valid + "=", valid + "\n", "a.b.c", strings.ToUpper(valid), valid[:len(valid)-1]} {
 		f.Add(s)
+	}
+	for _, row := range formRows(iss) {
+		if row.reason != "" {
+			f.Add(row.token)
+		}
 	}
 	f.Fuzz(func(t *testing.T, token string) {
 		if _, err := auth.Verify(t.Context(), token); (err == nil) != (token == valid) {

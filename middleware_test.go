@@ -54,6 +54,12 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
+func (b *syncBuffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.b.Reset()
+}
+
 // newAuth returns an issuer and a Middleware that accepts its tokens for
 // audience.
 func newAuth(t testing.TB, change ...func(*bearer.Config)) (*bearertest.Issuer, *bearer.Middleware) {
@@ -145,16 +151,16 @@ const (
 	challengeToken   = `Bearer error="invalid_token"`
 )
 
-func TestCredentials(t *testing.T) {
-	iss, auth := newAuth(t)
-	h := auth.Handler(ok)
-	valid := iss.Token(audience, nil)
-	tests := []struct {
-		name      string
-		header    []string // Authorization header lines
-		status    int
-		challenge string
-	}{
+// A credentialRow is a row of BEHAVIOUR's first table.
+type credentialRow struct {
+	name      string
+	header    []string // Authorization header lines
+	status    int
+	challenge string
+}
+
+func credentialRows(valid string) []credentialRow {
+	return []credentialRow{
 		{"no header", nil, 401, challengeNone},
 		{"empty header", []string{""}, 401, challengeNone},
 		{"spaces only", []string{"  "}, 401, challengeNone},
@@ -201,7 +207,12 @@ func TestCredentials(t *testing.T) {
 		{"two schemes", []string{"Basic YTpi", "Bearer " + valid}, 400, challengeRequest},
 		{"two other schemes", []string{"Basic YTpi", "Basic YTpi"}, 400, challengeRequest},
 	}
-	for _, tt := range tests {
+}
+
+func TestCredentials(t *testing.T) {
+	iss, auth := newAuth(t)
+	h := auth.Handler(ok)
+	for _, tt := range credentialRows(iss.Token(audience, nil)) {
 		t.Run(tt.name, func(t *testing.T) {
 			checkReply(t, serve(h, tt.header...), tt.status, tt.challenge)
 		})

@@ -56,8 +56,15 @@ func checkRefused(t *testing.T, c *bearer.Claims, err error, reason string, sent
 	}
 }
 
-func TestForm(t *testing.T) {
-	iss, auth := newAuth(t)
+// A tokenRow is a row of BEHAVIOUR's tables about tokens.
+type tokenRow struct {
+	name     string
+	token    string
+	reason   string // empty: accepted
+	sentinel error
+}
+
+func formRows(iss *bearertest.Issuer) []tokenRow {
 	valid := iss.Token(audience, nil)
 	parts := strings.Split(valid, ".")
 	header, body, signature := parts[0], parts[1], parts[2]
@@ -74,12 +81,7 @@ func TestForm(t *testing.T) {
 	}
 
 	malformed, unverifiable, signatureInvalid := jwt.ErrTokenMalformed, jwt.ErrTokenUnverifiable, jwt.ErrTokenSignatureInvalid
-	tests := []struct {
-		name     string
-		token    string
-		reason   string // empty: accepted
-		sentinel error
-	}{
+	return []tokenRow{
 		{"as it is", valid, "", nil},
 		{"no typ", withHeader(``), "", nil},
 		{"typ JWT", withHeader(`,"typ":"JWT"`), "", nil},
@@ -188,7 +190,11 @@ func TestForm(t *testing.T) {
 		{"payload with an unknown member twice", iss.Sign("", payload(iss, `,"x":1,"x":1`)), "malformed", malformed},
 		{"payload with a member twice inside", iss.Sign("", payload(iss, `,"x":{"a":1,"a":1}`)), "malformed", malformed},
 	}
-	for _, tt := range tests {
+}
+
+func TestForm(t *testing.T) {
+	iss, auth := newAuth(t)
+	for _, tt := range formRows(iss) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := auth.Verify(t.Context(), tt.token)
 			if tt.reason == "" {
@@ -447,17 +453,18 @@ func TestRSASignatures(t *testing.T) {
 	})
 }
 
-func TestClaimRows(t *testing.T) {
-	iss, auth := newAuth(t)
+type claimRow struct {
+	name     string
+	claims   bearertest.Claims
+	reason   string // empty: accepted
+	sentinel error
+}
+
+func claimRows(iss *bearertest.Issuer) []claimRow {
 	at := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	missing, claims := jwt.ErrTokenRequiredClaimMissing, jwt.ErrTokenInvalidClaims
 	raw := func(s string) json.RawMessage { return json.RawMessage(s) }
-	tests := []struct {
-		name     string
-		claims   bearertest.Claims
-		reason   string // empty: accepted
-		sentinel error
-	}{
+	return []claimRow{
 		{"exp 3 s ago", bearertest.Claims{"exp": at(-3 * time.Second)}, "", nil},
 		{"exp 30 s ago", bearertest.Claims{"exp": at(-30 * time.Second)}, "", nil},
 		{"exp 90 s ago", bearertest.Claims{"exp": at(-90 * time.Second)}, "expired", jwt.ErrTokenExpired},
@@ -528,8 +535,12 @@ func TestClaimRows(t *testing.T) {
 		{"cnf null", bearertest.Claims{"cnf": raw("null")}, "bound", claims},
 		{"an ID token", bearertest.Claims{"nonce": "x", "at_hash": "y"}, "", nil},
 	}
-	auth = newMiddleware(t, iss, func(c *bearer.Config) { c.Audience = []string{audience, "https://api2.example.com"} })
-	for _, tt := range tests {
+}
+
+func TestClaimRows(t *testing.T) {
+	iss, _ := newAuth(t)
+	auth := newMiddleware(t, iss, func(c *bearer.Config) { c.Audience = []string{audience, "https://api2.example.com"} })
+	for _, tt := range claimRows(iss) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := auth.Verify(t.Context(), iss.Token(audience, tt.claims))
 			if tt.reason == "" {

@@ -97,6 +97,13 @@ var allPeers = map[byte]func(string) (claims, error){'G': verifyGolangJWT, 'R': 
 // X jwx. All get the right key and check the same claims.
 func TestStricter(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
+	many := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `,"x%d":1`, i)
+		}
+		return b.String()
+	}
 	past, future := in(-2*time.Hour), in(time.Hour)
 	f := fmt.Sprintf
 	tests := []struct {
@@ -164,6 +171,7 @@ func TestStricter(t *testing.T) {
 		{"payload too deep", "GRJX", "malformed", crafted{payload: `,"x":` + deep(32)}, "bounds the work for a stranger's token"},
 		{"header too deep", "GRJX", "malformed", crafted{header: `,"x":` + deep(32)}, "as before"},
 		{"far too deep", "GRJX", "malformed", crafted{payload: `,"x":` + deep(5000)}, "as before"},
+		{"300 header parameters", "GRJX", "malformed", crafted{header: many(300)}, "as before"},
 		{"more than 16 KiB", "GRJX", "too_long", crafted{payload: `,"x":"` + strings.Repeat("x", 16<<10) + `"`}, "as before"},
 		{"payload not UTF-8", "GRJX", "malformed", crafted{payload: ",\"x\":\"\xff\""}, "RFC 8259, section 8.1: two texts would be read as one"},
 		{"header not UTF-8", "GRJX", "malformed", crafted{header: ",\"x\":\"\xff\""}, "as before"},
