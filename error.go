@@ -99,7 +99,8 @@ func appendQuoted(b []byte, s string) []byte {
 // of m or be an [*Error] of the caller's own. It sets the headers
 // WWW-Authenticate, Cache-Control and Retry-After as the reply needs them, and
 // leaves the rest to [Config.ErrorHandler] or else writes a small JSON object.
-// Any other error, which m cannot have returned, is answered with status 500.
+// Any other error, which m cannot have returned, is answered with status 500,
+// and an Error whose Status does not refuse (400 to 599 do) with 403.
 //
 // Nothing of err but the fields Status, Code, Description, Scope and RetryAfter
 // is sent.

@@ -72,7 +72,7 @@ type keys struct {
 	fetches atomic.Int64               // begun so far
 	refused atomic.Int64               // requests, for want of keys
 
-	mu       sync.Mutex // guards what follows, and changes of the two above
+	mu       sync.Mutex // guards what follows, and changes of current and due
 	inflight *fetch     // nil if there is none
 	failures int        // since the last success
 	retryAt  time.Time  // no fetch before that
