@@ -1,9 +1,7 @@
 package bearer
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"math"
 	"slices"
 	"strconv"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"example.com/bearer/internal/base64url"
 	"example.com/bearer/internal/strictjson"
 )
 
@@ -88,8 +87,7 @@ func (v *verifier) verify(ctx context.Context, token string) (*Claims, error) {
 // A scratch is the memory that the verification of one token needs and that
 // nobody sees afterwards.
 type scratch struct {
-	text       [maxTokenLength]byte         // the token
-	decoded    [maxTokenLength * 3 / 4]byte // its payload, signature and header
+	decoded    [maxTokenLength * 3 / 4]byte // the token's payload, signature and header
 	used       int                          // of decoded
 	registered registeredClaims
 }
@@ -104,11 +102,10 @@ func (s *scratch) free() {
 
 // parts is a token in JWS compact form (RFC 7515, section 7.1), taken apart.
 type parts struct {
-	header     string // encoded
-	headerText []byte // the same, for decoding
-	signed     string // encoded: header, dot, payload
-	payload    []byte
-	signature  []byte
+	header    string // encoded
+	signed    string // encoded: header, dot, payload
+	payload   []byte
+	signature []byte
 }
 
 // split takes token apart. It refuses a token that is not the one canonical
@@ -135,35 +132,25 @@ func (s *scratch) split(token string) (parts, error) {
 		}
 		return parts{}, malformed(r)
 	}
-	n := copy(s.text[:], token)
-	text := s.text[:n]
-	// The standard library's decoder skips line breaks, in strict mode too.
-	if bytes.IndexByte(text, '\n') >= 0 || bytes.IndexByte(text, '\r') >= 0 {
-		return parts{}, malformed(&refusal{reason: "malformed", err: errEncoding, detail: "a line break"})
-	}
-	p := parts{header: header, headerText: text[:len(header)], signed: token[:n-len(signature)-1]}
-	if p.payload, ok = s.decode(text[len(header)+1 : len(header)+1+len(payload)]); !ok {
+	p := parts{header: header, signed: token[:len(token)-len(signature)-1]}
+	if p.payload, ok = s.decode(payload); !ok {
 		return parts{}, malformed(&refusal{reason: "malformed", err: errEncoding, detail: "the payload is not base64url"})
 	}
-	if p.signature, ok = s.decode(text[n-len(signature):]); !ok {
+	if p.signature, ok = s.decode(signature); !ok {
 		return parts{}, malformed(&refusal{reason: "malformed", err: errEncoding, detail: "the signature is not base64url"})
 	}
 	return p, nil
 }
 
-// base64url is the encoding of RFC 7515, section 2: no padding, and the unused
-// bits of the last character are zero.
-var base64url = base64.RawURLEncoding.Strict()
-
 // decode decodes a part of the token into memory that s.free takes back.
-func (s *scratch) decode(part []byte) ([]byte, bool) {
-	if len(part) == 0 {
+func (s *scratch) decode(part string) ([]byte, bool) {
+	if part == "" {
 		return nil, false // the shortest JSON and the shortest signature are longer
 	}
-	n, err := base64url.Decode(s.decoded[s.used:], part)
+	n, ok := base64url.Decode(s.decoded[s.used:], part)
 	out := s.decoded[s.used : s.used+n : s.used+n]
 	s.used += n
-	return out, err == nil
+	return out, ok
 }
 
 // A header is a JOSE header that passed every check.
@@ -181,7 +168,7 @@ type header struct {
 
 // readHeader reads and checks the header of p.
 func (v *verifier) readHeader(s *scratch, p parts) (*header, error) {
-	text, ok := s.decode(p.headerText)
+	text, ok := s.decode(p.header)
 	if !ok {
 		return nil, malformed(&refusal{reason: "malformed", err: errEncoding, detail: "the header is not base64url"})
 	}
