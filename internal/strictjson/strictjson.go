@@ -62,46 +62,47 @@ type Object struct {
 
 	scanner scanner
 	names   names
-	began   bool
-	done    bool
+	at      int // behind the current member; over when the object is, or refused
 }
+
+// over is where an Object is that has no more members.
+const over = -1
 
 // Next goes to the next member. It returns false at the end of the object and
 // when the text is refused.
 func (o *Object) Next() bool {
-	if o.done {
+	if o.at == over {
 		return false
 	}
-	s := &o.scanner
-	first := !o.began
+	s, i, first := &o.scanner, o.at, o.at == 0
+	o.at = over
 	if first {
-		o.began = true
 		*s = scanner{text: o.Text, loose: o.LooseBelow, most: o.MaxMembers}
-		// Checked for all of the text at once, so that the loops below need
-		// not tell the bytes above 0x7f apart.
-		if !o.LooseBelow && !utf8.ValidString(o.Text) {
-			s.fail(ErrUnicode)
-		} else if s.space(); !s.take('{') {
+		if i = s.space(0); !s.at(i, '{') {
+			s.fail(ErrSyntax)
+			return false
+		}
+		i++
+	}
+	i, more := s.next(i, '}', first)
+	switch {
+	case i == failed:
+		return false
+	case !more:
+		if s.space(i) != len(s.text) {
 			s.fail(ErrSyntax)
 		}
+		return false
 	}
-	more := s.err == nil && s.next('}', first)
-	if more {
-		o.Name = s.name(1, &o.names)
-		start := s.i
-		s.value(1)
-		if s.err == nil {
-			o.Value = Value(s.text[start:s.i])
-			return true
-		}
+	if o.Name, i = s.name(i, 1, &o.names); i == failed {
+		return false
 	}
-	if s.err == nil {
-		if s.space(); s.i != len(s.text) {
-			s.fail(ErrSyntax)
-		}
+	start := i
+	if i = s.value(i, 1); i == failed {
+		return false
 	}
-	o.done = true
-	return false
+	o.Value, o.at = Value(s.text[start:i]), i
+	return true
 }
 
 // Err returns why the text was refused, or nil.
@@ -136,22 +137,23 @@ func (v Value) Elements() iter.Seq[Value] {
 			return
 		}
 		// The text is known to be valid, duplicates in it were looked for.
-		s := scanner{text: string(v), i: 1, loose: true}
-		for first := true; s.next(']', first); first = false {
-			start := s.i
-			if s.value(1); s.err != nil || !yield(v[start:s.i]) {
+		s := scanner{text: string(v), loose: true}
+		i, more := s.next(1, ']', true)
+		for more {
+			start := i
+			if i = s.value(i, 1); i == failed || !yield(v[start:i]) {
 				return
 			}
+			i, more = s.next(i, ']', false)
 		}
 	}
 }
 
-// A scanner checks the grammar of RFC 8259 in text, from i on. The first thing
-// that is wrong goes to err. Its methods may then leave i anywhere, and must not
-// be called again.
+// A scanner checks the grammar of RFC 8259 in text. Its methods read something
+// that begins at i and return where it ends, or failed. The first thing that is
+// wrong goes to err.
 type scanner struct {
 	text    string
-	i       int
 	loose   bool // below depth 1, only the grammar counts
 	escaped bool // the last string has escapes
 	err     error
@@ -159,215 +161,234 @@ type scanner struct {
 	members, most int // seen so far, and allowed; any number if most is 0
 }
 
-func (s *scanner) fail(err error) {
-	if s.err == nil {
-		s.err = err
-	}
+const failed = -1
+
+func (s *scanner) fail(err error) int {
+	s.err = err
+	return failed
 }
+
+// at reports whether c stands at i.
+func (s *scanner) at(i int, c byte) bool { return i < len(s.text) && s.text[i] == c }
 
 // space skips white space.
-func (s *scanner) space() {
-	for s.i < len(s.text) && s.text[s.i] <= ' ' {
-		switch s.text[s.i] {
+func (s *scanner) space(i int) int {
+	for i < len(s.text) && s.text[i] <= ' ' {
+		switch s.text[i] {
 		case ' ', '\t', '\n', '\r':
-			s.i++
+			i++
 		default:
-			return
+			return i
 		}
 	}
-}
-
-// take goes beyond c if it is there.
-func (s *scanner) take(c byte) bool {
-	if s.i < len(s.text) && s.text[s.i] == c {
-		s.i++
-		return true
-	}
-	return false
+	return i
 }
 
 // next goes to the next member or element, the first or one behind a comma, and
 // reports whether there is one. end closes the object or array.
-func (s *scanner) next(end byte, first bool) bool {
-	s.space()
-	if s.take(end) {
-		return false
+func (s *scanner) next(i int, end byte, first bool) (int, bool) {
+	i = s.space(i)
+	if s.at(i, end) {
+		return i + 1, false
 	}
 	if !first {
-		if !s.take(',') {
-			s.fail(ErrSyntax)
-			return false
+		if !s.at(i, ',') {
+			return s.fail(ErrSyntax), false
 		}
-		s.space()
+		i = s.space(i + 1)
 	}
-	return true
+	return i, true
 }
 
 // name reads the name of a member of an object at depth and goes to its value.
-func (s *scanner) name(depth int, seen *names) string {
+func (s *scanner) name(i, depth int, seen *names) (string, int) {
 	if s.members++; s.members > s.most && s.most > 0 {
-		s.fail(ErrMembers)
-		return ""
+		return "", s.fail(ErrMembers)
 	}
-	start := s.i
-	s.str()
-	if s.err != nil {
-		return ""
+	start := i
+	if i = s.str(i); i == failed {
+		return "", failed
 	}
-	name := s.text[start+1 : s.i-1]
+	name := s.text[start+1 : i-1]
 	if s.escaped {
 		name = unescape(name)
 	}
 	if (depth == 1 || !s.loose) && !seen.add(name) {
-		s.fail(ErrDuplicate)
-		return ""
+		return "", s.fail(ErrDuplicate)
 	}
-	if s.space(); !s.take(':') {
-		s.fail(ErrSyntax)
-		return ""
+	if i = s.space(i); !s.at(i, ':') {
+		return "", s.fail(ErrSyntax)
 	}
-	s.space()
-	return name
+	return name, s.space(i + 1)
 }
 
 // value reads any value. depth is that of the object or array it stands in.
-func (s *scanner) value(depth int) {
-	if s.err != nil {
-		return
+func (s *scanner) value(i, depth int) int {
+	if i >= len(s.text) {
+		return s.fail(ErrSyntax)
 	}
-	if s.i == len(s.text) {
-		s.fail(ErrSyntax)
-		return
-	}
-	switch s.text[s.i] {
+	switch c := s.text[i]; c {
 	case '"':
-		s.str()
+		return s.str(i)
 	case '{', '[':
 		if depth == MaxDepth && !s.loose || depth == looseDepth {
-			s.fail(ErrDepth)
-			return
+			return s.fail(ErrDepth)
 		}
-		if s.take('{') {
-			s.object(depth + 1)
-			return
+		if c == '{' {
+			return s.object(i+1, depth+1)
 		}
-		s.i++
-		for first := true; s.err == nil && s.next(']', first); first = false {
-			s.value(depth + 1)
+		i, more := s.next(i+1, ']', true)
+		for more {
+			if i = s.value(i, depth+1); i == failed {
+				return failed
+			}
+			i, more = s.next(i, ']', false)
 		}
+		return i
 	case 't':
-		s.literal("true")
+		return s.literal(i, "true")
 	case 'f':
-		s.literal("false")
+		return s.literal(i, "false")
 	case 'n':
-		s.literal("null")
+		return s.literal(i, "null")
 	default:
-		s.number()
+		return s.number(i)
 	}
 }
 
 // object reads the members of an inner object. It is not part of value, so that
 // only objects pay for a set of names.
-func (s *scanner) object(depth int) {
+func (s *scanner) object(i, depth int) int {
 	var seen names
-	for first := true; s.err == nil && s.next('}', first); first = false {
-		s.name(depth, &seen)
-		s.value(depth)
-	}
-}
-
-func (s *scanner) literal(want string) {
-	if !strings.HasPrefix(s.text[s.i:], want) {
-		s.fail(ErrSyntax)
-	}
-	s.i += len(want)
-}
-
-func (s *scanner) number() {
-	s.take('-')
-	if !s.take('0') { // no digit follows a leading zero
-		s.digits()
-	}
-	if s.take('.') {
-		s.digits()
-	}
-	if s.take('e') || s.take('E') {
-		if !s.take('+') {
-			s.take('-')
+	i, more := s.next(i, '}', true)
+	for more {
+		if _, i = s.name(i, depth, &seen); i == failed {
+			return failed
 		}
-		s.digits()
+		if i = s.value(i, depth); i == failed {
+			return failed
+		}
+		i, more = s.next(i, '}', false)
 	}
+	return i
 }
 
-func (s *scanner) digits() {
-	start := s.i
-	for s.i < len(s.text) && '0' <= s.text[s.i] && s.text[s.i] <= '9' {
-		s.i++
+func (s *scanner) literal(i int, want string) int {
+	if !strings.HasPrefix(s.text[i:], want) {
+		return s.fail(ErrSyntax)
 	}
-	if s.i == start {
-		s.fail(ErrSyntax)
+	return i + len(want)
+}
+
+func (s *scanner) number(i int) int {
+	if s.at(i, '-') {
+		i++
 	}
+	if s.at(i, '0') { // no digit follows a leading zero
+		i++
+	} else if i = s.digits(i); i == failed {
+		return failed
+	}
+	if s.at(i, '.') {
+		if i = s.digits(i + 1); i == failed {
+			return failed
+		}
+	}
+	if s.at(i, 'e') || s.at(i, 'E') {
+		i++
+		if s.at(i, '+') || s.at(i, '-') {
+			i++
+		}
+		return s.digits(i)
+	}
+	return i
+}
+
+func (s *scanner) digits(i int) int {
+	start := i
+	for i < len(s.text) && '0' <= s.text[i] && s.text[i] <= '9' {
+		i++
+	}
+	if i == start {
+		return s.fail(ErrSyntax)
+	}
+	return i
 }
 
 // str reads a string, quotes included.
-func (s *scanner) str() {
+func (s *scanner) str(i int) int {
 	s.escaped = false
-	if !s.take('"') {
-		s.fail(ErrSyntax)
-		return
+	if !s.at(i, '"') {
+		return s.fail(ErrSyntax)
 	}
-	t, i := s.text, s.i
+	i++
+	t, start := s.text, i
+	high := uint64(0) // has the high bits of bytes that are not ASCII
 	for {
 		// Most of a document is the inside of strings, so it is looked at
 		// eight bytes at a time.
-		for len(t)-i >= 8 {
-			if special := specials(t[i:]); special != 0 {
-				i += bits.TrailingZeros64(special) / 8
-				break
+		if len(t)-i >= 8 {
+			w := load(t[i:])
+			high |= w
+			special := specials(w)
+			if special == 0 {
+				i += 8
+				continue
 			}
-			i += 8
+			i += bits.TrailingZeros64(special) / 8
 		}
-		for i < len(t) && t[i] >= ' ' && t[i] != '"' && t[i] != '\\' {
-			i++
+		if i >= len(t) {
+			return s.fail(ErrSyntax)
 		}
-		switch {
-		case i < len(t) && t[i] == '"':
-			s.i = i + 1
-			return
-		case i < len(t) && t[i] == '\\':
+		switch c := t[i]; {
+		case c == '"':
+			if high&highs != 0 && !s.loose && !utf8.ValidString(t[start:i]) {
+				return s.fail(ErrUnicode)
+			}
+			return i + 1
+		case c == '\\':
 			s.escaped = true
-			i += s.escape(t[i:])
-			if s.err != nil {
-				return
+			n := s.escape(t[i:])
+			if n == failed {
+				return failed
 			}
-		default:
-			s.fail(ErrSyntax)
-			return
+			i += n
+		case c < ' ':
+			return s.fail(ErrSyntax)
+		default: // close to the end of the text
+			high |= uint64(c)
+			i++
 		}
 	}
 }
 
-// specials looks for quotes, backslashes and control characters in the first
-// eight bytes of t. The lowest bit that is set in its result is the highest of
-// the byte that is the first of them; above that bit there may be false ones.
-func specials(t string) uint64 {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
+// load returns the first eight bytes of t, the first of them lowest.
+func load(t string) uint64 {
 	_ = t[7]
-	w := uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 |
+	return uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 |
 		uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
-	// (x-ones)&^x has the high bit of a byte set where x is zero, and
-	// (w-ones*c)&^w where w is less than c.
-	quote, backslash := w^ones*'"', w^ones*'\\'
-	return ((quote-ones)&^quote | (backslash-ones)&^backslash | (w-ones*' ')&^w) & highs
 }
 
-// escape checks the escape sequence at the start of t and returns its length.
-// A surrogate counts together with its other half, and is refused alone:
-// readers disagree on what it means.
+// Every byte's lowest and highest bit.
+const ones, highs = 0x0101010101010101, 0x8080808080808080
+
+// specials looks for quotes, backslashes and control characters among the eight
+// bytes of w. The lowest bit that is set in its result is the highest of the
+// byte that is the first of them; above that bit there may be false ones.
+func specials(w uint64) uint64 {
+	// Of a byte below 0x80, x-ones sets the high bit where x is zero, and
+	// w-ones*c where w is less than c. It borrows from the bytes above only
+	// there, too.
+	quote, backslash, control := (w^ones*'"')-ones, (w^ones*'\\')-ones, w-ones*' '
+	return (quote | backslash | control) &^ w & highs
+}
+
+// escape checks the escape sequence at the start of t and returns its length,
+// or failed. A surrogate counts together with its other half, and is refused
+// alone: readers disagree on what it means.
 func (s *scanner) escape(t string) int {
 	if len(t) < 2 {
-		s.fail(ErrSyntax)
-		return 0
+		return s.fail(ErrSyntax)
 	}
 	switch t[1] {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
@@ -375,8 +396,7 @@ func (s *scanner) escape(t string) int {
 	}
 	r, ok := hex4(t)
 	if !ok {
-		s.fail(ErrSyntax)
-		return 0
+		return s.fail(ErrSyntax)
 	}
 	if !utf16.IsSurrogate(r) {
 		return 6
@@ -385,7 +405,7 @@ func (s *scanner) escape(t string) int {
 		return 12
 	}
 	if !s.loose {
-		s.fail(ErrUnicode)
+		return s.fail(ErrUnicode)
 	}
 	return 6
 }
@@ -448,7 +468,7 @@ func unescape(q string) string {
 // choose the names.
 type names struct {
 	n      int
-	filter uint64 // a bit for each name in list: most new names are told by it alone
+	filter [4]uint64 // a bit for each name in list: most new names are told by it alone
 	list   [32]string
 	table  []string // open addressing, at most half full; "" is a free slot
 	empty  bool     // the name "" itself is in the table
@@ -457,11 +477,12 @@ type names struct {
 // add reports whether name is new.
 func (s *names) add(name string) bool {
 	if s.table == nil {
-		bit := uint64(1)
+		h := byte(0)
 		if len(name) > 0 {
-			bit <<= (name[0]*5 ^ name[len(name)-1]*3 ^ byte(len(name))) & 63
+			h = name[0]*5 ^ name[len(name)-1]*29 ^ byte(len(name))*87
 		}
-		if s.filter&bit != 0 {
+		filter, bit := &s.filter[h>>6], uint64(1)<<(h&63)
+		if *filter&bit != 0 {
 			for _, have := range s.list[:s.n] {
 				if have == name {
 					return false
@@ -469,7 +490,7 @@ func (s *names) add(name string) bool {
 			}
 		}
 		if s.n < len(s.list) {
-			s.filter |= bit
+			*filter |= bit
 			s.list[s.n] = name
 			s.n++
 			return true
