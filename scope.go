@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"example.com/bearer/internal/names"
 	"example.com/bearer/internal/strictjson"
 )
 
@@ -56,11 +57,10 @@ func (s Scope) All() iter.Seq[string] {
 // issuer meant one name, not several.
 func readScope(v strictjson.Value) Scope {
 	if text, ok := v.Text(); ok {
-		// Looking for names that stand twice takes the square of their number.
-		if strings.Count(text, " ") < 32 && canonicalScope(text) {
+		if canonicalScope(text) {
 			return Scope(text)
 		}
-		return joinScope(strings.SplitSeq(text, " "))
+		return joinScope(strings.SplitSeq(text, " "), len(v))
 	}
 	return joinScope(func(yield func(string) bool) {
 		for e := range v.Elements() {
@@ -68,19 +68,21 @@ func readScope(v strictjson.Value) Scope {
 				return
 			}
 		}
-	})
+	}, len(v))
 }
 
-// joinScope returns those of names that are scope names, each once.
-func joinScope(names iter.Seq[string]) Scope {
+// joinScope returns those of all that are scope names, each once. They take no
+// more than size bytes.
+func joinScope(all iter.Seq[string], size int) Scope {
 	var b strings.Builder
-	seen := make(map[string]bool)
-	for name := range names {
-		if !isScopeName(name) || seen[name] {
+	var seen names.Set
+	for name := range all {
+		if !isScopeName(name) || !seen.Add(name) {
 			continue
 		}
-		seen[name] = true
-		if b.Len() > 0 {
+		if b.Len() == 0 {
+			b.Grow(size)
+		} else {
 			b.WriteByte(' ')
 		}
 		b.WriteString(name)
@@ -91,25 +93,38 @@ func joinScope(names iter.Seq[string]) Scope {
 // canonicalScope reports whether text is the wire form of a Scope as it stands,
 // as it nearly always is.
 func canonicalScope(text string) bool {
-	for rest, more := text, text != ""; more; {
-		var name string
-		name, rest, more = strings.Cut(rest, " ")
-		if !isScopeName(name) || Scope(rest).Has(name) {
+	var seen names.Set
+	start := 0
+	for i := 0; i <= len(text); i++ {
+		if i < len(text) && text[i] != ' ' {
+			if !isScopeByte(text[i]) {
+				return false
+			}
+			continue
+		}
+		name := text[start:i]
+		if name == "" {
+			return text == ""
+		}
+		if !seen.Add(name) {
 			return false
 		}
+		start = i + 1
 	}
 	return true
 }
 
 // isScopeName reports whether s is a scope-token (RFC 6749, section 3.3).
 func isScopeName(s string) bool {
-	for _, c := range []byte(s) {
-		if c <= ' ' || c > '~' || c == '"' || c == '\\' {
+	for i := range len(s) {
+		if !isScopeByte(s[i]) {
 			return false
 		}
 	}
 	return s != ""
 }
+
+func isScopeByte(c byte) bool { return ' ' < c && c <= '~' && c != '"' && c != '\\' }
 
 // RequireScope returns a wrapper that serves only requests whose token carries
 // all of the given scopes. It authenticates the request unless m already has,

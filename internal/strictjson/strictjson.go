@@ -10,12 +10,13 @@ package strictjson
 
 import (
 	"errors"
-	"hash/maphash"
 	"iter"
 	"math/bits"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"example.com/bearer/internal/names"
 )
 
 // MaxDepth is how deep objects and arrays may be nested. The outermost object
@@ -61,7 +62,7 @@ type Object struct {
 	Value Value
 
 	scanner scanner
-	names   names
+	seen    names.Set
 	at      int // behind the current member; over when the object is, or refused
 }
 
@@ -94,7 +95,7 @@ func (o *Object) Next() bool {
 		}
 		return false
 	}
-	if o.Name, i = s.name(i, 1, &o.names); i == failed {
+	if o.Name, i = s.name(i, 1, &o.seen); i == failed {
 		return false
 	}
 	start := i
@@ -201,7 +202,7 @@ func (s *scanner) next(i int, end byte, first bool) (int, bool) {
 }
 
 // name reads the name of a member of an object at depth and goes to its value.
-func (s *scanner) name(i, depth int, seen *names) (string, int) {
+func (s *scanner) name(i, depth int, seen *names.Set) (string, int) {
 	if s.members++; s.members > s.most && s.most > 0 {
 		return "", s.fail(ErrMembers)
 	}
@@ -213,7 +214,7 @@ func (s *scanner) name(i, depth int, seen *names) (string, int) {
 	if s.escaped {
 		name = unescape(name)
 	}
-	if (depth == 1 || !s.loose) && !seen.add(name) {
+	if (depth == 1 || !s.loose) && !seen.Add(name) {
 		return "", s.fail(ErrDuplicate)
 	}
 	if i = s.space(i); !s.at(i, ':') {
@@ -259,7 +260,7 @@ func (s *scanner) value(i, depth int) int {
 // object reads the members of an inner object. It is not part of value, so that
 // only objects pay for a set of names.
 func (s *scanner) object(i, depth int) int {
-	var seen names
+	var seen names.Set
 	i, more := s.next(i, '}', true)
 	for more {
 		if _, i = s.name(i, depth, &seen); i == failed {
@@ -462,79 +463,3 @@ func unescape(q string) string {
 	}
 	return string(append(b, q...))
 }
-
-// names is the set of the names of one object. A few are kept in a list that
-// needs no memory of its own; more go to a hash table, seeded because strangers
-// choose the names.
-type names struct {
-	n      int
-	filter [4]uint64 // a bit for each name in list: most new names are told by it alone
-	list   [32]string
-	table  []string // open addressing, at most half full; "" is a free slot
-	empty  bool     // the name "" itself is in the table
-}
-
-// add reports whether name is new.
-func (s *names) add(name string) bool {
-	if s.table == nil {
-		h := byte(0)
-		if len(name) > 0 {
-			h = name[0]*5 ^ name[len(name)-1]*29 ^ byte(len(name))*87
-		}
-		filter, bit := &s.filter[h>>6], uint64(1)<<(h&63)
-		if *filter&bit != 0 {
-			for _, have := range s.list[:s.n] {
-				if have == name {
-					return false
-				}
-			}
-		}
-		if s.n < len(s.list) {
-			*filter |= bit
-			s.list[s.n] = name
-			s.n++
-			return true
-		}
-		s.grow(s.list[:])
-	}
-	if name == "" {
-		was := s.empty
-		s.empty = true
-		return !was
-	}
-	if 2*s.n >= len(s.table) {
-		s.grow(s.table)
-	}
-	slot := s.slot(name)
-	if *slot == name {
-		return false
-	}
-	*slot = name
-	s.n++
-	return true
-}
-
-// grow moves the names to a larger table.
-func (s *names) grow(old []string) {
-	s.table = make([]string, max(4*len(old), 512))
-	for _, name := range old {
-		if name != "" {
-			*s.slot(name) = name
-		}
-	}
-	for _, name := range s.list[:min(s.n, len(s.list))] {
-		s.empty = s.empty || name == ""
-	}
-}
-
-// slot returns where name is in the table, or the free slot where it belongs.
-func (s *names) slot(name string) *string {
-	mask := uint64(len(s.table) - 1)
-	for i := maphash.String(seed, name); ; i++ {
-		if slot := &s.table[i&mask]; *slot == "" || *slot == name {
-			return slot
-		}
-	}
-}
-
-var seed = maphash.MakeSeed()

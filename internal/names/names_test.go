@@ -1,0 +1,45 @@
+package names_test
+
+import (
+	"fmt"
+	"testing"
+
+	"example.com/bearer/internal/names"
+)
+
+// However many names there are, and wherever a name stands among them, it is
+// new once.
+func TestAdd(t *testing.T) {
+	for _, format := range []string{"m%d", "%04d", "a%db"} {
+		all := []string{"", "\x00", "a", "b", "aa", "\xff"}
+		for i := range 400 {
+			all = append(all, fmt.Sprintf(format, i))
+		}
+		var s names.Set
+		for i, name := range all {
+			if !s.Add(name) {
+				t.Fatalf("%q, the %dth name, is not new", name, i)
+			}
+			for _, seen := range all[:i+1] {
+				if s.Add(seen) {
+					t.Fatalf("%q is new again after %d names", seen, i+1)
+				}
+			}
+		}
+	}
+}
+
+func TestAllocs(t *testing.T) {
+	var all [32]string
+	for i := range all {
+		all[i] = fmt.Sprint(i)
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		var s names.Set
+		for _, name := range all {
+			s.Add(name)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations for %d names, want none", n, len(all))
+	}
+}
