@@ -400,7 +400,10 @@ func (m *Middleware) token(h http.Header) (string, error) {
 	}
 	value := ""
 	if len(values) == 1 {
-		value = strings.Trim(values[0], " \t")
+		value = values[0]
+		if n := len(value); n > 0 && (value[0] <= ' ' || value[n-1] <= ' ') { // net/http leaves none
+			value = strings.Trim(value, " \t")
+		}
 	}
 	if m.header != authorization {
 		if value == "" {

@@ -48,6 +48,9 @@ type verifier struct {
 // A token that went this way before, and for which nothing has changed since,
 // need not go it again.
 func (v *verifier) verify(ctx context.Context, token string) (*Claims, error) {
+	// The clock is a good part of what a token costs that is in the cache, and
+	// the monotonic one alone would be half of it. But it stands still while a
+	// machine is suspended, and tokens expire meanwhile.
 	now := time.Now()
 	if e := v.cache.get(token); e != nil && e.valid(now) {
 		// The keys have an age too. A look at them may show that this token's
