@@ -39,11 +39,11 @@ type tokenCache struct {
 }
 
 // places are where a token can be.
-type places [ways]place
-
-type place struct {
-	hash  atomic.Uint64 // of the entry's token: most others are told apart by it
-	entry atomic.Pointer[cacheEntry]
+type places struct {
+	// A part of the hash of each entry's token. Most others are told apart by it,
+	// in one line of a processor's cache.
+	hashes  [ways]atomic.Uint32
+	entries [ways]atomic.Pointer[cacheEntry]
 }
 
 type cacheEntry struct {
@@ -97,12 +97,12 @@ func (c *tokenCache) get(token string) *cacheEntry {
 	}
 	hash := c.hash(token)
 	set := &c.sets[index(hash, len(c.sets))]
-	for i := range set {
-		if set[i].hash.Load() != hash {
+	for i := range set.hashes {
+		if set.hashes[i].Load() != uint32(hash) {
 			continue
 		}
 		// The whole token is compared: its end alone identifies nothing.
-		if e := set[i].entry.Load(); e != nil && e.token == token {
+		if e := set.entries[i].Load(); e != nil && e.token == token {
 			if !e.used.Load() { // seldom written, so that cores can share it
 				e.used.Store(true)
 			}
@@ -144,32 +144,34 @@ func (c *tokenCache) put(token string, claims *Claims, k *key, leeway time.Durat
 		from:   from.Add(-leeway),
 		until:  claims.ExpiresAt.Add(leeway),
 	}
-	p := c.sets[index(hash, len(c.sets))].victim(hash, token, now)
-	p.hash.Store(hash)
-	p.entry.Store(e)
+	set := &c.sets[index(hash, len(c.sets))]
+	i := set.victim(hash, token, now)
+	set.hashes[i].Store(uint32(hash))
+	set.entries[i].Store(e)
 }
 
 // victim returns the place for a token: the one it has, one that is free or whose
 // entry no longer holds, or one that was not used lately.
-func (set *places) victim(hash uint64, token string, now time.Time) *place {
-	var free *place
-	for i := range set {
-		switch e := set[i].entry.Load(); {
+func (set *places) victim(hash uint64, token string, now time.Time) int {
+	free := -1
+	for i := range set.entries {
+		switch e := set.entries[i].Load(); {
 		case e == nil || !e.holds(now):
-			free = &set[i]
+			free = i
 		case e.token == token:
-			return &set[i]
+			return i
 		}
 	}
-	if free != nil {
+	if free >= 0 {
 		return free
 	}
 	// The second time round, all that were used have lost their mark.
-	for i := range uint64(2 * ways) {
-		p := &set[(hash+i)%ways]
-		if e := p.entry.Load(); e == nil || !e.used.Swap(false) {
-			return p
+	first := int(hash % ways)
+	for n := range 2 * ways {
+		i := (first + n) % ways
+		if e := set.entries[i].Load(); e == nil || !e.used.Swap(false) {
+			return i
 		}
 	}
-	return &set[hash%ways]
+	return first
 }
