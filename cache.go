@@ -34,8 +34,8 @@ type tokenCache struct {
 	seed maphash.Seed
 	sets []places
 
-	seen  []atomic.Uint64 // a bit for each token that came lately, by its hash
-	marks atomic.Int64    // bits set
+	seen  []atomic.Uint64 // two bits in one of them for each token that came lately
+	marks atomic.Int64    // how many tokens that is
 }
 
 // places are where a token can be.
@@ -58,18 +58,18 @@ type cacheEntry struct {
 // newTokenCache returns a cache for about n tokens.
 func newTokenCache(n int) *tokenCache {
 	sets := (n + ways - 1) / ways
-	return &tokenCache{seed: maphash.MakeSeed(), sets: make([]places, sets), seen: make([]atomic.Uint64, 2*sets)}
+	return &tokenCache{seed: maphash.MakeSeed(), sets: make([]places, sets), seen: make([]atomic.Uint64, 4*sets)}
 }
 
 // mark notes that a token with this hash came and reports whether one did
 // before. It errs now and then, which costs little either way.
 func (c *tokenCache) mark(hash uint64) bool {
-	bit := uint64(1) << (hash % 64)
-	if c.seen[index(hash, len(c.seen))].Or(bit)&bit != 0 {
+	two := uint64(1)<<(hash%64) | uint64(1)<<(hash/64%64)
+	if c.seen[index(hash, len(c.seen))].Or(two)&two == two {
 		return true
 	}
-	// When a quarter of the bits is set, it is time to forget.
-	if c.marks.Add(1) > int64(len(c.seen))*64/4 {
+	// When an eighth of the bits is set, it is time to forget.
+	if c.marks.Add(1) > int64(len(c.seen))*64/16 {
 		c.marks.Store(0)
 		for i := range c.seen {
 			c.seen[i].Store(0)
