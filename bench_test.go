@@ -10,11 +10,17 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/big"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/MicahParks/jwkset"
 
@@ -261,5 +267,113 @@ func BenchmarkKeys(b *testing.B) {
 			iss.Rotate()
 		}
 		run(b, fmt.Sprint(n), auth.Handler(reader), requests(iss, auth0Claims, 100))
+	}
+}
+
+// What the memory of tokens comes to when there are ever more of them: run it
+// with -benchtime 1000000x for a million, each used twice.
+func BenchmarkDistinctTokens(b *testing.B) {
+	iss, auth := newAuth(b)
+	iss.UseAlgorithm("EdDSA")
+	heap := func() float64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc) / (1 << 20)
+	}
+	before := heap()
+	for b.Loop() {
+		token := iss.Token(audience, keycloakClaims)
+		for range 2 {
+			if _, err := auth.Verify(b.Context(), token); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(heap()-before, "MiB")
+	b.ReportMetric(0, "ns/op") // most of it is the issuer's
+	runtime.KeepAlive(auth)
+}
+
+// What those with good tokens notice of a flood of others: over loopback HTTP,
+// 20 of 200 connections send good tokens, and the others do too when it is calm.
+// Both take turns of half a second; -benchtime 3x makes 3 s of flood.
+func BenchmarkFlood(b *testing.B) {
+	for _, flood := range []string{"unknown-keys", "forged-signatures"} {
+		b.Run(flood, func(b *testing.B) {
+			iss, auth := newAuth(b, func(c *bearer.Config) { c.Logger = quiet })
+			iss.UseAlgorithm("RS256")
+			server := httptest.NewServer(auth.Handler(ok))
+			defer server.Close()
+			valid := iss.Token(audience, auth0Claims)
+			parts := strings.Split(valid, ".")
+			bad := func() string {
+				if flood == "unknown-keys" {
+					return encode(fmt.Sprintf(`{"alg":"RS256","kid":"%x"}`, rand.Uint64())) + "." + parts[1] + "." + parts[2]
+				}
+				return valid[:len(valid)-40] + fmt.Sprintf("%040x", rand.Uint64())
+			}
+			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
+			defer client.CloseIdleConnections()
+			send := func(token string, want int) time.Duration {
+				r, _ := http.NewRequest("GET", server.URL, nil)
+				r.Header.Set("Authorization", "Bearer "+token)
+				start := time.Now()
+				resp, err := client.Do(r)
+				if err != nil {
+					b.Error(err)
+					return 0
+				}
+				took := time.Since(start)
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != want {
+					b.Errorf("status = %d, want %d", resp.StatusCode, want)
+				}
+				return took
+			}
+			// turn returns how long 99 of 100 good requests took at most.
+			turn := func(d time.Duration, others func()) time.Duration {
+				var (
+					wg   sync.WaitGroup
+					mu   sync.Mutex
+					all  []time.Duration
+					stop = time.Now().Add(d)
+				)
+				for i := range 200 {
+					wg.Go(func() {
+						var own []time.Duration
+						for time.Now().Before(stop) {
+							if i < 180 {
+								others()
+							} else {
+								own = append(own, send(valid, 200))
+							}
+						}
+						mu.Lock()
+						all = append(all, own...)
+						mu.Unlock()
+					})
+				}
+				wg.Wait()
+				slices.Sort(all)
+				return all[len(all)*99/100]
+			}
+			calm := func() { send(valid, 200) }
+			turn(100*time.Millisecond, calm)
+			fetches := auth.KeyStats().Fetches
+			var calmP99, floodP99 []time.Duration
+			for b.Loop() {
+				calmP99 = append(calmP99, turn(500*time.Millisecond, calm))
+				floodP99 = append(floodP99, turn(500*time.Millisecond, func() { send(bad(), 401) }))
+			}
+			slices.Sort(calmP99)
+			slices.Sort(floodP99)
+			c, f := calmP99[len(calmP99)/2], floodP99[len(floodP99)/2]
+			b.ReportMetric(float64(auth.KeyStats().Fetches-fetches), "fetches")
+			b.ReportMetric(float64(c.Microseconds())/1000, "calm-p99-ms")
+			b.ReportMetric(float64(f)/float64(c), "flood/calm")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }
