@@ -50,8 +50,8 @@ type cacheEntry struct {
 	token  string
 	claims *Claims
 	key    *key        // that signed the token
-	from   time.Time   // the token is valid from then on,
-	until  time.Time   // and not any more then
+	from   int64       // microseconds of Unix time: the token is valid after that,
+	until  int64       // and before this
 	used   atomic.Bool // since the last search for a place
 }
 
@@ -117,9 +117,11 @@ func (e *cacheEntry) holds(now time.Time) bool {
 	return e.valid(now) && !e.key.withdrawn.Load()
 }
 
-// valid reports whether the token's times hold.
+// valid reports whether the token's times hold. Within the microseconds in which
+// they begin and end it reports false: verification is more precise.
 func (e *cacheEntry) valid(now time.Time) bool {
-	return now.Before(e.until) && !now.Before(e.from)
+	t := now.UnixMicro()
+	return e.from < t && t < e.until
 }
 
 // put keeps a token that was verified with k, if it has been here before.
@@ -141,8 +143,8 @@ func (c *tokenCache) put(token string, claims *Claims, k *key, leeway time.Durat
 		token:  strings.Clone(token),
 		claims: claims,
 		key:    k,
-		from:   from.Add(-leeway),
-		until:  claims.ExpiresAt.Add(leeway),
+		from:   from.Add(-leeway).UnixMicro(),
+		until:  claims.ExpiresAt.Add(leeway).UnixMicro(),
 	}
 	set := &c.sets[index(hash, len(c.sets))]
 	i := set.victim(hash, token, now)
