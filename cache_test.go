@@ -80,6 +80,29 @@ func TestCachedTimes(t *testing.T) {
 	})
 }
 
+// Nor is one before its time, should the clock be set back. It is in the bubble,
+// by a quarter of a century.
+func TestCachedTimesOfTheFuture(t *testing.T) {
+	iss, auth := newAuth(t)
+	now := time.Now().Unix()
+	for _, tt := range []struct {
+		claims bearertest.Claims
+		reason string
+	}{
+		{bearertest.Claims{"nbf": now, "iat": nil}, "not_yet_valid"},
+		{bearertest.Claims{"nbf": nil, "iat": now}, "issued_in_future"},
+	} {
+		token := iss.Token(audience, tt.claims)
+		if c := warm(t, auth, token); !cached(t, auth, token, c) {
+			t.Fatalf("%s: not cached", tt.reason)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			_, err := auth.Verify(t.Context(), token)
+			checkRefused(t, nil, err, tt.reason, err)
+		})
+	}
+}
+
 // A token whose key was withdrawn is refused, one whose key stays is not looked
 // at again.
 func TestCachedKeys(t *testing.T) {
@@ -176,6 +199,49 @@ func TestCacheIsBounded(t *testing.T) {
 	if held == 0 || held > 64 {
 		t.Errorf("%d tokens are held, want 64 at most and some", held)
 	}
+}
+
+// Who comes again and again is not driven out by those who came twice, as long
+// as there is one of them to drive out, or one whose time is over.
+func TestCacheKeepsWhatIsUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache = 16 })
+		subject := 0
+		twice := func() {
+			subject++
+			token := iss.Token(audience, bearertest.Claims{"sub": fmt.Sprint(subject)})
+			for range 2 {
+				if _, err := auth.Verify(t.Context(), token); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		regular := iss.Token(audience, nil)
+		c := warm(t, auth, regular)
+		for i := range 100 {
+			twice()
+			if !cached(t, auth, regular, c) {
+				t.Fatalf("a token that is used all the time is driven out by the %dth that came twice", i)
+			}
+		}
+		for round := range 5 {
+			time.Sleep(2 * time.Hour) // all are expired
+			tokens := make([]string, 15)
+			claims := make([]*bearer.Claims, len(tokens))
+			for i := range tokens {
+				tokens[i] = iss.Token(audience, nil)
+				claims[i] = warm(t, auth, tokens[i])
+			}
+			warm(t, auth, iss.Token(audience, bearertest.Claims{"exp": time.Now().Unix()}))
+			time.Sleep(2 * time.Minute) // the last one is
+			twice()
+			for i := range tokens {
+				if !cached(t, auth, tokens[i], claims[i]) {
+					t.Fatalf("round %d: a good token is driven out and an expired one stays", round)
+				}
+			}
+		}
+	})
 }
 
 // A stream of tokens that are used once, and one of tokens that are used twice,

@@ -34,6 +34,8 @@ var texts = []struct {
 	{`{}`, nil},
 	{" \t\r\n{ } \n", nil},
 	{`{"a":1}`, nil},
+	{"\n{ \"a\" :\t[ 1 , { \"b\"\r:\n2 , \"c\":[ ] } ] , \"d\" : \"e\" }", nil},
+	{`{"a":[1E5,1e-5,1e+5,0E0,-0e-0,10.01,0.0]}`, nil},
 	{`{"":1," ":2}`, nil},
 	{`{"a":-0.5e+10,"b":[1,[],{}],"c":{"a":{"a":null}},"d":true,"e":false,"f":"x"}`, nil},
 	{`{"a":"\"\\\/\b\f\n\r\t\u0041\uD83D\uDE00é😀"}`, nil},
@@ -83,6 +85,8 @@ var texts = []struct {
 	{`{"a":1.}`, strictjson.ErrSyntax},
 	{`{"a":1e}`, strictjson.ErrSyntax},
 	{`{"a":1e+}`, strictjson.ErrSyntax},
+	{`{"a":1E-}`, strictjson.ErrSyntax},
+	{`{"a":1e+-5}`, strictjson.ErrSyntax},
 	{`{"a":"`, strictjson.ErrSyntax},
 	{`{"a":"\`, strictjson.ErrSyntax},
 	{`{"a":"\x"}`, strictjson.ErrSyntax},
@@ -140,6 +144,41 @@ func TestDuplicateAnywhere(t *testing.T) {
 			}
 			if o.Err() != strictjson.ErrDuplicate {
 				t.Errorf("%s again after %d members: got error %v, want %v", name, n, o.Err(), strictjson.ErrDuplicate)
+			}
+		}
+	}
+}
+
+// However long a string is, and wherever in it a byte stands that must not be
+// there, it is seen. The same goes for its end.
+func TestStringsAtAnyLength(t *testing.T) {
+	for n := range 40 {
+		for i := range n + 1 {
+			for special, want := range map[string]error{
+				"é":            nil,
+				"\x7f":         nil,
+				"\xff":         strictjson.ErrUnicode,
+				"\x80":         strictjson.ErrUnicode,
+				"\xa2":         strictjson.ErrUnicode, // a quote but for the highest bit
+				"\xc3":         strictjson.ErrUnicode,
+				"\xed\xa0\x80": strictjson.ErrUnicode,
+				"\x1f":         strictjson.ErrSyntax,
+				"\x00":         strictjson.ErrSyntax,
+				`"`:            strictjson.ErrSyntax,
+				`\"`:           nil,
+				`\`:            strictjson.ErrSyntax,
+				`\udc00`:       strictjson.ErrUnicode,
+				`\u00e9`:       nil,
+			} {
+				inside := strings.Repeat("x", i) + special + strings.Repeat("x", n-i)
+				for _, text := range []string{`{"` + inside + `":1}`, `{"a":"` + inside + `"}`, `{"a":["` + inside + `"]}`} {
+					o := strictjson.Object{Text: text}
+					for o.Next() {
+					}
+					if o.Err() != want {
+						t.Errorf("%q: got error %v, want %v", text, o.Err(), want)
+					}
+				}
 			}
 		}
 	}
