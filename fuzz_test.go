@@ -25,7 +25,7 @@ var credentials = regexp.MustCompile(`(?i)^bearer +([a-z0-9._~+/=-]+)$`)
 func FuzzAuthorization(f *testing.F) {
 	iss, auth := newAuth(f)
 	valid := iss.Token(audience, nil)
-	for _, s := range []string{"", "Bearer", "Bearer ", "bearer x", "Bearer\tx", "Bearer a b", "Bearer a,b", "Basic YTpi", "Bearer =", "BEARER  " + valid, "Bearer " + valid + "=", "Bearer " + valid + ", Bearer x", valid, "Bearer \"x\"", " Bearer x ", "Bearer é", "Bearer " + strings.Repeat("$", 16<<10), "Bearer " + strings.Repeat("$", 16<<10+1)} {
+	for _, s := range []string{"", "Bearer", "Bearer ", "bearer x", "Bearer\tx", "Bearer a b", "Bearer a,b", "Basic YTpi", "Bearer =", "BEARER  " + valid, "Bearer " + valid + "=", "Bearer " + valid + ", Bearer x", valid, "Bearer \"x\"", " Bearer x ", "\tBearer x", "Bearer x\t", "Bearer x\n", "\vBearer x", "Bearer é", "Bearer " + strings.Repeat("$", 16<<10), "Bearer " + strings.Repeat("$", 16<<10+1)} {
 		f.Add(s)
 	}
 	for _, row := range credentialRows(valid) {
