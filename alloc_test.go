@@ -29,6 +29,10 @@ func hostile(iss *bearertest.Issuer, valid string) []attack {
 	for i := range 1100 {
 		fmt.Fprintf(&members, `,"%d":1`, i)
 	}
+	var alike strings.Builder // to a filter that looks at their ends and lengths
+	for i := range 250 {
+		fmt.Fprintf(&alike, `,"a%s%03da":0`, strings.Repeat("x", 33), i)
+	}
 	return []attack{
 		{"no-header", "", 6},
 		{"another-scheme", "Basic YTpi", 6},
@@ -41,6 +45,7 @@ func hostile(iss *bearertest.Issuer, valid string) []attack {
 		{"alg-none", forge(`{"alg":"none"}`), 12},
 		{"header-nested", forge(`{"alg":"RS256","x":` + strings.Repeat("[", 11000)), 12},
 		{"header-of-1100-members", forge(`{"alg":"none"` + members.String() + `}`), 20},
+		{"header-of-names-alike", forge(`{"alg":"none"` + alike.String() + `}`), 20},
 		{"header-of-escapes", forge(`{"alg":"none","x":"` + strings.Repeat(`\u0041`, 1700) + `"}`), 12},
 		{"zero-signature", "Bearer " + parts[0] + "." + parts[1] + "." + fill(86), 14},
 	}

@@ -35,13 +35,13 @@ type tokenCache struct {
 	sets []places
 
 	seen  []atomic.Uint64 // two bits in one of them for each token that came lately
-	marks atomic.Int64    // how many tokens that is
+	marks atomic.Int64    // how many came as new since the bits were cleared
 }
 
 // places are where a token can be.
 type places struct {
 	// A part of the hash of each entry's token. Most others are told apart by it,
-	// in one line of a processor's cache.
+	// in one or two lines of a processor's cache.
 	hashes  [ways]atomic.Uint32
 	entries [ways]atomic.Pointer[cacheEntry]
 }
@@ -68,8 +68,10 @@ func (c *tokenCache) mark(hash uint64) bool {
 	if c.seen[index(hash, len(c.seen))].Or(two)&two == two {
 		return true
 	}
-	// When an eighth of the bits is set, it is time to forget.
-	if c.marks.Add(1) > int64(len(c.seen))*64/16 {
+	// When a quarter of the bits is set, it is time to forget: not before twice
+	// as many tokens have come as there are places, or those that come in turn
+	// would be forgotten before their second time.
+	if c.marks.Add(1) > int64(len(c.seen))*64/8 {
 		c.marks.Store(0)
 		for i := range c.seen {
 			c.seen[i].Store(0)

@@ -151,8 +151,8 @@ func (v Value) Elements() iter.Seq[Value] {
 }
 
 // A scanner checks the grammar of RFC 8259 in text. Its methods read something
-// that begins at i and return where it ends, or failed. The first thing that is
-// wrong goes to err.
+// that begins at i and return where it ends, or failed. What is wrong then is in
+// err, and none of them may be called again.
 type scanner struct {
 	text    string
 	loose   bool // below depth 1, only the grammar counts
@@ -201,7 +201,8 @@ func (s *scanner) next(i int, end byte, first bool) (int, bool) {
 	return i, true
 }
 
-// name reads the name of a member of an object at depth and goes to its value.
+// name reads the name of a member of an object at depth, and returns it and where
+// its value begins.
 func (s *scanner) name(i, depth int, seen *names.Set) (string, int) {
 	if s.members++; s.members > s.most && s.most > 0 {
 		return "", s.fail(ErrMembers)

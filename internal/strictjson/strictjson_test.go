@@ -90,6 +90,8 @@ var texts = []struct {
 	{`{"a":"`, strictjson.ErrSyntax},
 	{`{"a":"\`, strictjson.ErrSyntax},
 	{`{"a":"\x"}`, strictjson.ErrSyntax},
+	{`{"a":"\v"}`, strictjson.ErrSyntax},
+	{`{"a":"\U0041"}`, strictjson.ErrSyntax},
 	{`{"a":"\u00"}`, strictjson.ErrSyntax},
 	{`{"a":"\u00g0"}`, strictjson.ErrSyntax},
 	{"{\"a\":\"\n\"}", strictjson.ErrSyntax},
