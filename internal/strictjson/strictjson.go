@@ -63,20 +63,17 @@ type Object struct {
 
 	scanner scanner
 	seen    names.Set
-	at      int // behind the current member; over when the object is, or refused
+	at      int // behind the current member; failed when there are no more
 }
-
-// over is where an Object is that has no more members.
-const over = -1
 
 // Next goes to the next member. It returns false at the end of the object and
 // when the text is refused.
 func (o *Object) Next() bool {
-	if o.at == over {
+	if o.at == failed {
 		return false
 	}
 	s, i, first := &o.scanner, o.at, o.at == 0
-	o.at = over
+	o.at = failed
 	if first {
 		*s = scanner{text: o.Text, loose: o.LooseBelow, most: o.MaxMembers}
 		if i = s.space(0); !s.at(i, '{') {
