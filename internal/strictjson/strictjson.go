@@ -147,6 +147,18 @@ func (v Value) Elements() iter.Seq[Value] {
 	}
 }
 
+// IsAbsent reports whether the value is null or an empty array, which some
+// writers put where they mean that there is no value.
+func (v Value) IsAbsent() bool {
+	if v[0] == 'n' {
+		return true
+	}
+	for range v.Elements() {
+		return false
+	}
+	return v[0] == '['
+}
+
 // A scanner checks the grammar of RFC 8259 in text. Its methods read something
 // that begins at i and return where it ends, or failed. What is wrong then is in
 // err, and none of them may be called again.

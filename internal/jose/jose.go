@@ -1,0 +1,71 @@
+// Package jose holds what access tokens and DPoP proofs share: the signature
+// algorithms, the compact form of a signed token, and public keys as JWKs with
+// their thumbprints.
+package jose
+
+import (
+	"crypto/rsa"
+	"slices"
+	"strings"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// MaxNumericDate is the last moment that counts as a NumericDate (RFC 7519,
+// section 2) here, 9999-12-31T23:59:59Z: later times do not survive conversions.
+const MaxNumericDate = 253402300799
+
+var rsaAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
+
+// Algorithms are the signature algorithms that can be accepted: all of RFC 7518
+// that need no shared secret, and EdDSA (RFC 8037).
+var Algorithms = append(slices.Clone(rsaAlgorithms), "ES256", "ES384", "ES512", "EdDSA")
+
+// methods verify signatures, by the name that "alg" has. The verification itself
+// is golang-jwt's, which brings upstream's fixes; keys are never taken from it.
+// It does not know the name Ed25519, by which RFC 9864 replaces EdDSA.
+var methods = map[string]jwt.SigningMethod{
+	"RS256":   jwt.SigningMethodRS256,
+	"RS384":   jwt.SigningMethodRS384,
+	"RS512":   jwt.SigningMethodRS512,
+	"PS256":   strictPSS(jwt.SigningMethodPS256),
+	"PS384":   strictPSS(jwt.SigningMethodPS384),
+	"PS512":   strictPSS(jwt.SigningMethodPS512),
+	"ES256":   jwt.SigningMethodES256,
+	"ES384":   jwt.SigningMethodES384,
+	"ES512":   jwt.SigningMethodES512,
+	"EdDSA":   jwt.SigningMethodEdDSA,
+	"Ed25519": jwt.SigningMethodEdDSA,
+}
+
+// strictPSS returns m with the salt as long as the hash (RFC 7518, section
+// 3.5). golang-jwt takes any length.
+func strictPSS(m *jwt.SigningMethodRSAPSS) jwt.SigningMethod {
+	return &jwt.SigningMethodRSAPSS{
+		SigningMethodRSA: m.SigningMethodRSA,
+		Options:          m.Options,
+		VerifyOptions:    &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash},
+	}
+}
+
+// Method returns the method of the algorithm that a token or a key names, or nil
+// if there is none. Its Alg is the one name for an algorithm that has two.
+func Method(alg string) jwt.SigningMethod { return methods[alg] }
+
+// Compact is a token in JWS compact form (RFC 7515, section 7.1), taken apart.
+// Its parts are still encoded.
+type Compact struct {
+	Header, Payload, Signature string
+	Signed                     string // header, dot, payload
+}
+
+// Cut takes token apart. It reports false if there are not exactly three parts
+// with dots between them; what they consist of is not looked at.
+func Cut(token string) (Compact, bool) {
+	header, rest, _ := strings.Cut(token, ".")
+	payload, signature, ok := strings.Cut(rest, ".")
+	if !ok || strings.IndexByte(signature, '.') >= 0 {
+		return Compact{}, false
+	}
+	return Compact{header, payload, signature, token[:len(token)-len(signature)-1]}, true
+}
