@@ -82,7 +82,7 @@ type nullWriter struct{ h http.Header }
 
 func (w nullWriter) Header() http.Header         { return w.h }
 func (w nullWriter) Write(p []byte) (int, error) { return len(p), nil }
-func (w nullWriter) WriteHeader(int)             {}
+func (w nullWriter) WriteHeader(int)             { clear(w.h) } // each reply begins without any
 
 // requests returns requests with n tokens of one shape.
 func requests(iss *bearertest.Issuer, claims bearertest.Claims, n int) []*http.Request {

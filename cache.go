@@ -30,10 +30,17 @@ const (
 //
 // A token is kept when it comes a second time. Tokens that are used once, as
 // those of many machine clients are, thus cost no memory and drive out none.
+//
+// The table is made when the first token is kept, so that a cache that nobody uses
+// costs nothing.
 type tokenCache struct {
-	seed maphash.Seed
-	sets []places
+	seed  maphash.Seed
+	size  int // tokens, about
+	table atomic.Pointer[table]
+}
 
+type table struct {
+	sets  []places
 	seen  []atomic.Uint64 // two bits in one of them for each token that came lately
 	marks atomic.Int64    // how many came as new since the bits were cleared
 }
@@ -47,34 +54,55 @@ type places struct {
 }
 
 type cacheEntry struct {
-	token  string
-	claims *Claims
-	key    *key        // that signed the token
-	from   int64       // microseconds of Unix time: the token is valid after that,
-	until  int64       // and before this
-	used   atomic.Bool // since the last search for a place
+	token    string
+	verified *verified
+	used     atomic.Bool // since the last search for a place
 }
 
-// newTokenCache returns a cache for about n tokens.
+// newTokenCache returns a cache for about n tokens, or nil if n is not positive:
+// then none is kept.
 func newTokenCache(n int) *tokenCache {
-	sets := (n + ways - 1) / ways
-	return &tokenCache{seed: maphash.MakeSeed(), sets: make([]places, sets), seen: make([]atomic.Uint64, 4*sets)}
+	if n <= 0 {
+		return nil
+	}
+	return &tokenCache{seed: maphash.MakeSeed(), size: n}
 }
+
+// capacity returns how many tokens can be kept, about.
+func (c *tokenCache) capacity() int {
+	if c == nil {
+		return 0
+	}
+	return c.size
+}
+
+// made returns the table, and makes it first if need be.
+func (c *tokenCache) made() *table {
+	if t := c.table.Load(); t != nil {
+		return t
+	}
+	sets := (c.size + ways - 1) / ways
+	c.table.CompareAndSwap(nil, &table{sets: make([]places, sets), seen: make([]atomic.Uint64, 4*sets)})
+	return c.table.Load()
+}
+
+// set returns the places where a token with this hash can be.
+func (t *table) set(hash uint64) *places { return &t.sets[index(hash, len(t.sets))] }
 
 // mark notes that a token with this hash came and reports whether one did
 // before. It errs now and then, which costs little either way.
-func (c *tokenCache) mark(hash uint64) bool {
+func (t *table) mark(hash uint64) bool {
 	two := uint64(1)<<(hash%64) | uint64(1)<<(hash/64%64)
-	if c.seen[index(hash, len(c.seen))].Or(two)&two == two {
+	if t.seen[index(hash, len(t.seen))].Or(two)&two == two {
 		return true
 	}
 	// When a quarter of the bits is set, it is time to forget: not before twice
 	// as many tokens have come as there are places, or those that come in turn
 	// would be forgotten before their second time.
-	if c.marks.Add(1) > int64(len(c.seen))*64/8 {
-		c.marks.Store(0)
-		for i := range c.seen {
-			c.seen[i].Store(0)
+	if t.marks.Add(1) > int64(len(t.seen))*64/8 {
+		t.marks.Store(0)
+		for i := range t.seen {
+			t.seen[i].Store(0)
 		}
 	}
 	return false
@@ -91,14 +119,18 @@ func index(hash uint64, n int) int {
 	return int(i)
 }
 
-// get returns the entry of token, or nil. Whether it holds is for the caller to
-// ask.
-func (c *tokenCache) get(token string) *cacheEntry {
+// get returns what is kept for token, or nil. Whether it holds is for the caller
+// to ask.
+func (c *tokenCache) get(token string) *verified {
 	if c == nil {
 		return nil
 	}
+	t := c.table.Load()
+	if t == nil {
+		return nil
+	}
 	hash := c.hash(token)
-	set := &c.sets[index(hash, len(c.sets))]
+	set := t.set(hash)
 	for i := range set.hashes {
 		if set.hashes[i].Load() != uint32(hash) {
 			continue
@@ -108,47 +140,25 @@ func (c *tokenCache) get(token string) *cacheEntry {
 			if !e.used.Load() { // seldom written, so that cores can share it
 				e.used.Store(true)
 			}
-			return e
+			return e.verified
 		}
 	}
 	return nil
 }
 
-// holds reports whether the entry still says what a verification would.
-func (e *cacheEntry) holds(now time.Time) bool {
-	return e.valid(now) && !e.key.withdrawn.Load()
-}
-
-// valid reports whether the token's times hold. Within the microseconds in which
-// they begin and end it reports false: verification is more precise.
-func (e *cacheEntry) valid(now time.Time) bool {
-	t := now.UnixMicro()
-	return e.from < t && t < e.until
-}
-
-// put keeps a token that was verified with k, if it has been here before.
-func (c *tokenCache) put(token string, claims *Claims, k *key, leeway time.Duration, now time.Time) {
+// put keeps a token that was verified now, if it has been here before.
+func (c *tokenCache) put(token string, v *verified, now time.Time) {
 	if c == nil || len(token) > maxCachedLength {
 		return
 	}
-	hash := c.hash(token)
-	if !c.mark(hash) {
+	t, hash := c.made(), c.hash(token)
+	if !t.mark(hash) {
 		return
 	}
-	from := claims.NotBefore
-	if claims.IssuedAt.After(from) {
-		from = claims.IssuedAt
-	}
-	e := &cacheEntry{
-		// The string may be part of a buffer that its owner uses again. An
-		// entry must never change.
-		token:  strings.Clone(token),
-		claims: claims,
-		key:    k,
-		from:   from.Add(-leeway).UnixMicro(),
-		until:  claims.ExpiresAt.Add(leeway).UnixMicro(),
-	}
-	set := &c.sets[index(hash, len(c.sets))]
+	// The string may be part of a buffer that its owner uses again. An entry must
+	// never change.
+	e := &cacheEntry{token: strings.Clone(token), verified: v}
+	set := t.set(hash)
 	i := set.victim(hash, token, now)
 	set.hashes[i].Store(uint32(hash))
 	set.entries[i].Store(e)
@@ -160,7 +170,7 @@ func (set *places) victim(hash uint64, token string, now time.Time) int {
 	free := -1
 	for i := range set.entries {
 		switch e := set.entries[i].Load(); {
-		case e == nil || !e.holds(now):
+		case e == nil || !e.verified.holds(now):
 			free = i
 		case e.token == token:
 			return i

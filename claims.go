@@ -4,17 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
+	"example.com/bearer/internal/jwks"
 	"example.com/bearer/internal/strictjson"
 )
 
 // Claims are the claims of a verified token. Those that this package checked
 // are fields; [Claims.Decode] gives the others.
 //
-// One Claims value serves all requests that carry the same token, also at the
-// same time: it must not be changed.
+// Each request has a copy of its own: what a handler does to it ends with the
+// request.
 type Claims struct {
 	Issuer  string // "iss"
 	Subject string // "sub"; empty if the token has none
@@ -30,8 +32,12 @@ type Claims struct {
 	IssuedAt  time.Time // "iat"; the zero time if the token has none
 	NotBefore time.Time // "nbf"; the zero time if the token has none
 
-	payload string // the JSON object; empty if the claims are not from a token
-	idToken bool   // it looks like an ID token: for a hint in the log
+	payload string       // the JSON object; empty if the claims are not from a token
+	idToken bool         // it looks like an ID token: for a hint in the log
+	cnf     confirmation // judged anew for each request
+
+	acr      string    // "acr"; empty if the token has none, or one of another type
+	authTime time.Time // "auth_time"; the zero time if the token has none, or none of use
 }
 
 // Decode unmarshals the token's whole payload into v, as [json.Unmarshal] does.
@@ -94,6 +100,38 @@ func impostor(name string) bool {
 	return false
 }
 
+// A confirmation is the "cnf" claim (RFC 7800, section 3.1), which binds a token to
+// a key of its sender.
+type confirmation struct {
+	present bool
+}
+
+// A verified token is what verification made of it. It does not change, and serves
+// all requests with the token: each gets a copy of the claims.
+type verified struct {
+	claims Claims
+	issuer string // as configured
+	keys   *keyring
+	key    *jwks.Key // that signed the token
+	from   int64     // microseconds of Unix time: the token is valid after that,
+	until  int64     // and before this
+}
+
+// holds reports whether the token's times hold and its key is still published.
+// Within the microseconds in which the times begin and end it reports false:
+// verification is more precise.
+func (v *verified) holds(now time.Time) bool {
+	t := now.UnixMicro()
+	return v.from < t && t < v.until && !v.key.Withdrawn()
+}
+
+// copyClaims returns a copy of the claims for a caller to own.
+func (v *verified) copyClaims() *Claims {
+	c := v.claims
+	c.Audience = slices.Clone(c.Audience)
+	return &c
+}
+
 // scopeHint tells the classic mistake behind a token without scopes.
 func (c *Claims) scopeHint() string {
 	if c.Scope != "" {
@@ -116,12 +154,28 @@ type contextKey struct{}
 // on every request, and because by must not be for others to set.
 type claimsContext struct {
 	context.Context
-	claims *Claims
-	by     *Middleware // who verified them; nil if the claims came by NewContext
+	claims   *Claims   // nil for an anonymous request
+	verified *verified // what the claims are of; nil if there are none, or if they came by NewContext
+	cached   bool      // for Outcome
+	by       any       // the Middleware that judged the request; nil if the claims came by NewContext
+
+	own      Claims    // the request's copy, that claims points to
+	audience [2]string // room for its audience, which is seldom longer
 }
 
+// newClaimsContext returns a context for a request with the token that v is.
+func newClaimsContext(ctx context.Context, by any, v *verified, cached bool) *claimsContext {
+	c := &claimsContext{Context: ctx, verified: v, cached: cached, by: by, own: v.claims}
+	c.own.Audience = append(c.audience[:0], v.claims.Audience...)
+	c.claims = &c.own
+	return c
+}
+
+// Value answers for the Middleware that asks, so that Middlewares within each other
+// each find what they decided themselves, and for FromContext with what the
+// innermost did.
 func (c *claimsContext) Value(key any) any {
-	if key == (contextKey{}) {
+	if key == (contextKey{}) || c.by != nil && key == c.by {
 		return c
 	}
 	return c.Context.Value(key)

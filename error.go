@@ -3,9 +3,12 @@ package bearer
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // The error codes of RFC 6750, section 3.1.
@@ -17,13 +20,18 @@ const (
 
 // An Error is the reason why a request was refused.
 type Error struct {
-	// Status is the HTTP status of the reply: 400, 401, 403 or 503.
+	// Status is the HTTP status of the reply: 400, 401, 403 or 503, or that of
+	// an Error of the caller's own.
 	Status int
 
 	// Code is the error code of RFC 6750, section 3.1: "invalid_request",
 	// "invalid_token" or "insufficient_scope". It is empty when the request
 	// carried no credentials, and when Status is 503.
 	Code string
+
+	// Reason is a stable word for what is wrong, for metrics and tests: one of
+	// those that docs/refusals.md lists, such as "expired". It is not sent.
+	Reason string
 
 	// Description says in a fixed phrase what is wrong. It holds nothing from
 	// the token and may go to the client.
@@ -56,43 +64,102 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// challenge returns the value of the WWW-Authenticate header, as RFC 6750,
-// section 3, has it.
-func (e *Error) challenge(realm string) string {
-	if realm == "" && e.Code == "" && e.Scope == "" {
-		return "Bearer"
-	}
-	b := make([]byte, 0, 128)
-	b = append(b, "Bearer"...)
-	for _, p := range [...]struct{ name, value string }{{"realm", realm}, {"error", e.Code}, {"scope", e.Scope}} {
-		if p.value == "" {
-			continue
-		}
-		if len(b) > len("Bearer") {
-			b = append(b, ',')
-		}
-		b = append(append(append(b, ' '), p.name...), '=')
-		b = appendQuoted(b, p.value)
-	}
-	return string(b)
+// A cause is why a request is refused: what was checked, what was expected and
+// what came, for logs. It becomes the Err of an Error.
+type cause struct {
+	reason     string // a key of replies
+	err        error  // what errors.Is finds: golang-jwt's, or one of ours
+	detail     string // more than the reason says, if there is more to say
+	claim      string // the claim, header parameter or request header concerned
+	want       string
+	got        string // from the token: clipped
+	hint       string // what usually causes this
+	retryAfter time.Duration
 }
 
-// appendQuoted appends s as a quoted-string (RFC 9110, section 5.6.4). Only the
-// two characters that would end it are escaped: what Go's %q escapes besides
-// would reach the client as it stands. What RFC 6750, section 3, does not allow
-// in there, control characters above all, is left out.
-func appendQuoted(b []byte, s string) []byte {
-	b = append(b, '"')
-	for _, c := range []byte(s) {
-		switch {
-		case c < ' ' || c > '~':
-			continue
-		case c == '"' || c == '\\':
-			b = append(b, '\\')
-		}
-		b = append(b, c)
+func (c *cause) Error() string {
+	s := c.reason
+	if c.detail != "" {
+		s += ": " + c.detail
 	}
-	return append(b, '"')
+	if c.claim != "" {
+		s += ": " + c.claim
+	}
+	if c.got != "" {
+		s += " is " + strconv.Quote(c.got)
+	}
+	if c.want != "" {
+		s += ", want " + c.want
+	}
+	return s
+}
+
+func (c *cause) Unwrap() error {
+	if c.err == nil {
+		return replies[c.reason].err
+	}
+	return c.err
+}
+
+var (
+	errNoCredentials   = errors.New("no bearer token")
+	errKeysUnavailable = errors.New("the issuer's keys cannot be had")
+)
+
+// A reply is what a client is told.
+type reply struct {
+	status      int
+	code        string
+	description string
+	err         error // the sentinel of causes that have no other
+}
+
+// replies are all reasons there are to refuse a request. docs/refusals.md tells
+// people of them.
+var replies = map[string]reply{
+	"no_credentials":     {401, "", "a bearer token is required", errNoCredentials},
+	"invalid_request":    {400, codeInvalidRequest, "the header with the token is malformed", jwt.ErrTokenMalformed},
+	"too_long":           {401, codeInvalidToken, "the token is too long", jwt.ErrTokenMalformed},
+	"malformed":          {401, codeInvalidToken, "the token is malformed", jwt.ErrTokenMalformed},
+	"crit":               {401, codeInvalidToken, "the token's header asks for an extension that is not supported", jwt.ErrTokenUnverifiable},
+	"algorithm":          {401, codeInvalidToken, "the token's signature algorithm is not accepted", jwt.ErrTokenUnverifiable},
+	"type":               {401, codeInvalidToken, "the token is not an access token", jwt.ErrTokenUnverifiable},
+	"unknown_key":        {401, codeInvalidToken, "the token's key is not known", jwt.ErrTokenUnverifiable},
+	"key":                {401, codeInvalidToken, "the token's signature is invalid", jwt.ErrTokenUnverifiable},
+	"signature":          {401, codeInvalidToken, "the token's signature is invalid", jwt.ErrTokenSignatureInvalid},
+	"claim_type":         {401, codeInvalidToken, "the token's claims are malformed", jwt.ErrTokenInvalidClaims},
+	"issuer":             {401, codeInvalidToken, "the token's issuer is not accepted", fmt.Errorf("%w: %w", jwt.ErrTokenInvalidClaims, jwt.ErrTokenInvalidIssuer)},
+	"audience":           {401, codeInvalidToken, "the token's audience is not accepted", jwt.ErrTokenInvalidClaims},
+	"no_expiry":          {401, codeInvalidToken, "the token has no expiry", jwt.ErrTokenInvalidClaims},
+	"expired":            {401, codeInvalidToken, "the token has expired", jwt.ErrTokenInvalidClaims},
+	"not_yet_valid":      {401, codeInvalidToken, "the token is not valid yet", jwt.ErrTokenInvalidClaims},
+	"issued_in_future":   {401, codeInvalidToken, "the token was issued in the future", jwt.ErrTokenInvalidClaims},
+	"claims":             {401, codeInvalidToken, "the token's claims are not valid", jwt.ErrTokenInvalidClaims},
+	"bound":              {401, codeInvalidToken, "the token is bound to a key and is no bearer token", jwt.ErrTokenInvalidClaims},
+	"insufficient_scope": {403, codeInsufficientScope, "the token lacks a scope that this request needs", nil},
+	"denied":             {403, codeInsufficientScope, "the token does not allow this request", nil},
+	"keys_unavailable":   {503, "", "the keys that the token is verified with cannot be had at present", errKeysUnavailable},
+	"internal":           {500, "", "internal error", nil},
+}
+
+// refuse returns the Error for c.
+func refuse(c *cause) *Error {
+	r := replies[c.reason]
+	return &Error{Status: r.status, Code: r.code, Reason: c.reason, Description: r.description, RetryAfter: c.retryAfter, Err: c}
+}
+
+// asError returns the Error that err is or holds, or becomes if it is a cause, and
+// nil for any other error.
+func asError(err error) *Error {
+	switch e := err.(type) {
+	case *Error: // nearly always
+		return e
+	case *cause:
+		return refuse(e)
+	}
+	var e *Error
+	errors.As(err, &e)
+	return e
 }
 
 // WriteError replies to the request with err, which should come from a method
@@ -107,7 +174,7 @@ func appendQuoted(b []byte, s string) []byte {
 func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(err)
 	if e == nil {
-		e = &Error{Status: http.StatusInternalServerError, Description: "internal error", Err: err}
+		e = refuse(&cause{reason: "internal", err: err})
 	}
 	if e.Status < 400 || e.Status > 599 {
 		// An Error of the caller's own whose status would not refuse, or not
@@ -118,10 +185,12 @@ func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err erro
 	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
-	// RFC 9110, section 11.6.1: a 401 must carry a challenge, others may. One
-	// with a code of RFC 6750 tells it there.
-	if e.Status == http.StatusUnauthorized || e.Code != "" {
-		h["Www-Authenticate"] = []string{e.challenge(m.realm)}
+	if challenges := m.challenger.challenges(e); len(challenges) > 0 {
+		const name = "Www-Authenticate"
+		if other := h[name]; len(other) > 0 {
+			challenges = append(other[:len(other):len(other)], challenges...)
+		}
+		h[name] = challenges
 	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
@@ -136,16 +205,6 @@ func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err erro
 	h.Del("Content-Encoding")
 	w.WriteHeader(e.Status)
 	w.Write(e.body())
-}
-
-// asError returns the Error in err, or nil. Nearly always err is one.
-func asError(err error) *Error {
-	if e, ok := err.(*Error); ok {
-		return e
-	}
-	var e *Error
-	errors.As(err, &e)
-	return e
 }
 
 // body returns a JSON object with the members of RFC 6749, section 5.2.

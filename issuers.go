@@ -5,10 +5,94 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/golang-jwt/jwt/v5"
-
+	"example.com/bearer/internal/clip"
 	"example.com/bearer/internal/strictjson"
 )
+
+const maxUnverified = 1024 // members of a payload in which "iss" is looked for
+
+// issuers choose who judges a token.
+type issuers struct {
+	all       []*verifier
+	exact     map[string]*verifier // by the issuer; those without a template
+	templates []*verifier
+}
+
+func newIssuers(all ...*verifier) *issuers {
+	is := &issuers{all: all, exact: make(map[string]*verifier, len(all))}
+	for _, v := range all {
+		if v.template {
+			is.templates = append(is.templates, v)
+		} else {
+			is.exact[v.issuer] = v
+		}
+	}
+	return is
+}
+
+// of returns the verifier of the issuer that t claims to be from. That is the only
+// thing that an unverified claim decides: the verifier checks it, as it checks all
+// the rest.
+func (is *issuers) of(t *token) (*verifier, error) {
+	if len(is.all) == 1 {
+		return is.all[0], nil
+	}
+	issuer, err := t.unverifiedIssuer()
+	if err != nil {
+		return nil, err
+	}
+	if v := is.byName(issuer); v != nil {
+		return v, nil
+	}
+	// The header's encoding has not been looked at yet.
+	if !isToken68(t.text) {
+		return nil, &cause{reason: "malformed", err: errEncoding, detail: "the header is not base64url"}
+	}
+	return nil, &cause{reason: "issuer", claim: "iss", got: clip.String(issuer), want: is.names()}
+}
+
+// byName returns the verifier that judges tokens of issuer, or nil.
+func (is *issuers) byName(issuer string) *verifier {
+	if v := is.exact[issuer]; v != nil {
+		return v
+	}
+	for _, v := range is.templates {
+		if v.mayBe(issuer) {
+			return v
+		}
+	}
+	return nil
+}
+
+// names lists the issuers for a log record, but not too many.
+func (is *issuers) names() string {
+	const most = 10
+	var names []string
+	for _, v := range is.all[:min(len(is.all), most)] {
+		names = append(names, v.issuer)
+	}
+	list := strings.Join(names, " or ")
+	if more := len(is.all) - most; more > 0 {
+		list += fmt.Sprintf(" or one of %d more", more)
+	}
+	return list
+}
+
+// unverifiedIssuer returns what t says that its issuer is.
+func (t *token) unverifiedIssuer() (string, error) {
+	if err := t.decode(); err != nil {
+		return "", err
+	}
+	issuer := ""
+	o := strictjson.Object{Text: string(t.payload), MaxMembers: maxUnverified}
+	for o.Next() {
+		if o.Name == "iss" {
+			issuer, _ = o.Value.Text()
+			break
+		}
+	}
+	return issuer, nil
+}
 
 // Or returns a Middleware that accepts the tokens of m's issuer and those of
 // other's, for an API that serves the customers of one and the partners of
@@ -26,92 +110,15 @@ func (m *Middleware) Or(other *Middleware) *Middleware {
 	if m.header != other.header {
 		panic(fmt.Sprintf("bearer: Or: one has its tokens in the header %s, the other in %s", m.header, other.header))
 	}
-	for _, a := range m.verifiers {
-		for _, b := range other.verifiers {
+	for _, a := range m.issuers.all {
+		for _, b := range other.issuers.all {
 			if a.mayBe(b.issuer) || b.mayBe(a.issuer) {
 				panic(fmt.Sprintf("bearer: Or: both accept the issuer %q; one Middleware with all the audiences does that", a.issuer))
 			}
 		}
 	}
 	both := *m
-	both.verifiers = slices.Concat(m.verifiers, other.verifiers)
+	both.issuers = newIssuers(slices.Concat(m.issuers.all, other.issuers.all)...)
+	both.cache = newTokenCache(max(m.cache.capacity(), other.cache.capacity()))
 	return &both
-}
-
-const tenantPlaceholder = "{tenantid}"
-
-func fillTemplate(template, tenant string) string {
-	return strings.Replace(template, tenantPlaceholder, tenant, 1)
-}
-
-// checkTenant checks that issuer, tenant and key of a token belong together, as
-// v.issuer, a template, says.
-func (v *verifier) checkTenant(issuer, tenant string, k *key) error {
-	r := &refusal{reason: "issuer", err: fmt.Errorf("%w: %w", jwt.ErrTokenInvalidClaims, jwt.ErrTokenInvalidIssuer)}
-	switch {
-	case tenant == "" || strings.ContainsAny(tenant, "/{}") || issuer != fillTemplate(v.issuer, tenant):
-		r.claim, r.got, r.want = "iss", clip(issuer), v.issuer+" with the token's \"tid\""
-	case len(v.tenants) > 0 && !slices.Contains(v.tenants, tenant):
-		r.claim, r.got, r.want = "tid", clip(tenant), strings.Join(v.tenants, " or ")
-	case k.issuer != "" && k.issuer != v.issuer && k.issuer != issuer:
-		r.claim, r.got, r.want = "iss", clip(issuer), "the issuer of the key, "+clip(k.issuer)
-	default:
-		return nil
-	}
-	return invalidToken("the token's issuer is not accepted", r)
-}
-
-// mayBe reports whether issuer is v's, or one of the many that are.
-func (v *verifier) mayBe(issuer string) bool {
-	if !v.template {
-		return issuer == v.issuer
-	}
-	before, after, _ := strings.Cut(v.issuer, tenantPlaceholder)
-	return len(issuer) >= len(before)+len(after) && strings.HasPrefix(issuer, before) && strings.HasSuffix(issuer, after)
-}
-
-// verifierOf returns the verifier of the issuer that token claims to be from.
-// That is the only thing that an unverified claim decides: the verifier checks
-// it, as it checks all the rest.
-func (m *Middleware) verifierOf(token string) (*verifier, error) {
-	if len(m.verifiers) == 1 {
-		return m.verifiers[0], nil
-	}
-	for _, v := range m.verifiers {
-		if v.cache.get(token) != nil {
-			return v, nil
-		}
-	}
-	s := scratchPool.Get().(*scratch)
-	defer s.free()
-	p, err := s.split(token)
-	if err != nil {
-		return nil, err
-	}
-	issuer := ""
-	o := strictjson.Object{Text: string(p.payload), MaxMembers: maxUnverified}
-	for o.Next() {
-		if o.Name == "iss" {
-			issuer, _ = o.Value.Text()
-			break
-		}
-	}
-	var names []string
-	for _, v := range m.verifiers {
-		if v.mayBe(issuer) {
-			return v, nil
-		}
-		names = append(names, v.issuer)
-	}
-	// The header's encoding has not been looked at yet.
-	if !isToken68(token) {
-		return nil, malformed(&refusal{reason: "malformed", err: errEncoding, detail: "the header is not base64url"})
-	}
-	return nil, invalidToken("the token's issuer is not accepted", &refusal{
-		reason: "issuer",
-		err:    fmt.Errorf("%w: %w", jwt.ErrTokenInvalidClaims, jwt.ErrTokenInvalidIssuer),
-		claim:  "iss",
-		got:    clip(issuer),
-		want:   strings.Join(names, " or "),
-	})
 }

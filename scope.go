@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"example.com/bearer/internal/clip"
 	"example.com/bearer/internal/names"
 	"example.com/bearer/internal/strictjson"
 )
@@ -167,24 +168,20 @@ func (m *Middleware) requireScope(method string, scopes []string, enough func(ha
 		}
 	}
 	needed := slices.Clone(scopes)
-	return m.guard(func(_ *http.Request, c *Claims) error {
+	list := strings.Join(needed, " ")
+	return m.guard(false, func(_ *http.Request, c *Claims) error {
 		if enough(c.Scope, needed) {
 			return nil
 		}
-		list := strings.Join(needed, " ")
-		return &Error{
-			Status:      http.StatusForbidden,
-			Code:        codeInsufficientScope,
-			Description: "the token lacks a scope that this request needs",
-			Scope:       list,
-			Err: &refusal{
-				reason: "insufficient_scope",
-				claim:  "scope",
-				want:   list,
-				got:    clip(string(c.Scope)),
-				hint:   c.scopeHint(),
-			},
-		}
+		e := refuse(&cause{
+			reason: "insufficient_scope",
+			claim:  "scope",
+			want:   list,
+			got:    clip.String(string(c.Scope)),
+			hint:   c.scopeHint(),
+		})
+		e.Scope = list
+		return e
 	})
 }
 
@@ -195,51 +192,19 @@ func (m *Middleware) requireScope(method string, scopes []string, enough func(ha
 //
 // An error from check refuses the request. An [*Error] is the reply as it
 // stands; any other error is answered with status 403 and goes to the debug log
-// only. The claims that check is given are shared and must not be changed.
+// only.
 //
 // Require panics if check is nil.
 func (m *Middleware) Require(check func(*http.Request, *Claims) error) func(http.Handler) http.Handler {
 	if check == nil {
 		panic("bearer: Require needs a check")
 	}
-	return m.guard(func(r *http.Request, c *Claims) error {
+	return m.guard(false, func(r *http.Request, c *Claims) error {
 		err := check(r, c)
 		var e *Error
 		if err == nil || errors.As(err, &e) {
 			return err
 		}
-		return &Error{
-			Status:      http.StatusForbidden,
-			Code:        codeInsufficientScope,
-			Description: "the token does not allow this request",
-			Err:         err,
-		}
+		return refuse(&cause{reason: "denied", err: err, detail: err.Error()})
 	})
-}
-
-// guard returns a wrapper that authenticates requests and lets those through
-// that check does not refuse.
-func (m *Middleware) guard(check func(*http.Request, *Claims) error) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		mustHandle(next)
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if c := m.verified(r.Context()); c != nil {
-				if err := check(r, c); err != nil {
-					m.refuse(w, r, err)
-					return
-				}
-				next.ServeHTTP(w, r)
-				return
-			}
-			c, err := m.authenticate(r)
-			if err == nil {
-				err = check(r, c)
-			}
-			if err != nil {
-				m.refuse(w, r, err)
-				return
-			}
-			m.serve(next, w, r, c)
-		})
-	}
 }

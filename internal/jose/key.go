@@ -33,14 +33,14 @@ type Key struct {
 	Thumbprint      string   // RFC 7638, with SHA-256, in base64url
 	JWK             jwkset.JWK
 
-	public any // of a type of crypto/*
+	Public any // of a type of crypto/*
 }
 
 // Verify reports whether signed was signed with k by the given method. A signature
 // of the wrong length, which would cost as much as a good one, is refused before
 // any arithmetic.
 func (k *Key) Verify(method jwt.SigningMethod, signed string, signature []byte) bool {
-	return len(signature) == k.SignatureLength && method.Verify(signed, signature, k.public) == nil
+	return len(signature) == k.SignatureLength && method.Verify(signed, signature, k.Public) == nil
 }
 
 // A jwk is a JWK's members (RFC 7517, section 4) as they stand.
@@ -83,7 +83,7 @@ func ReadProofKey(text string) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n, e, x, y := numbers(k.public); m.N != n || m.E != e || m.X != x || m.Y != y {
+	if n, e, x, y := numbers(k.Public); m.N != n || m.E != e || m.X != x || m.Y != y {
 		return nil, errors.New("a number is not in its canonical encoding")
 	}
 	return k, nil
@@ -183,8 +183,8 @@ func (m *jwk) key(maxBits int) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Key{ID: m.KID, Issuer: m.issuer, JWK: parsed, public: parsed.Key()}
-	switch public := k.public.(type) {
+	k := &Key{ID: m.KID, Issuer: m.issuer, JWK: parsed, Public: parsed.Key()}
+	switch public := k.Public.(type) {
 	case *rsa.PublicKey:
 		if bits := public.N.BitLen(); bits < minRSABits || bits > maxBits {
 			return nil, fmt.Errorf("RSA with %d bits, want %d to %d", bits, minRSABits, maxBits)
@@ -212,7 +212,7 @@ func (m *jwk) key(maxBits int) (*Key, error) {
 		}
 		k.Algorithms = []string{m.ALG.String()}
 	}
-	k.Thumbprint = thumbprint(k.public)
+	k.Thumbprint = thumbprint(k.Public)
 	return k, nil
 }
 

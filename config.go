@@ -1,0 +1,286 @@
+package bearer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"example.com/bearer/internal/jose"
+	"example.com/bearer/internal/jwks"
+)
+
+// Defaults and bounds of Config.
+const (
+	defaultLeeway = 60 * time.Second
+	maxLeeway     = 10 * time.Minute
+)
+
+// A Config says whose tokens an API accepts. Issuer, or IssuerTemplate in its
+// place, and Audience are required; the zero value of every other field is a
+// safe default.
+type Config struct {
+	_ [0]func() // no comparison, no literals without field names
+
+	// Issuer is the authorization server whose tokens are accepted, exactly as
+	// it stands in their "iss" claim: a slash at the end counts. It must be an
+	// https URL (http on loopback hosts), from which the keys are found, unless
+	// JWKSURL is set; then it may be any string.
+	Issuer string
+
+	// IssuerTemplate takes the place of Issuer for an authorization server that
+	// names itself differently for each tenant, as Microsoft Entra ID does:
+	// "https://login.microsoftonline.com/{tenantid}/v2.0". The "iss" of a token
+	// must be the template with the token's "tid" claim filled in, and so must
+	// the "issuer" of the key that signed it, if the key has one that is not the
+	// template itself. Keys are found by discovery with "common" filled in.
+	IssuerTemplate string
+
+	// Tenants lists the tenants, the "tid" claims, that are accepted with
+	// IssuerTemplate. If it is empty every tenant is, and anybody can have one:
+	// Require must then decide by the tenant.
+	Tenants []string
+
+	// Audience lists the names of this API, as "aud" has them. A token must
+	// carry at least one of them.
+	Audience []string
+
+	// JWKSURL is where the issuer's keys are. If it is empty they are found by
+	// discovery (OpenID Connect Discovery 1.0, RFC 8414).
+	JWKSURL string
+
+	// Algorithms lists the signature algorithms that are accepted, out of
+	// RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA.
+	// If it is empty all of them are, each with the keys it is meant for.
+	// Algorithms with a shared secret, such as HS256, cannot be used.
+	Algorithms []string
+
+	// AudienceClaim is the claim that is compared with Audience, for issuers
+	// that do not set "aud": "client_id" for Amazon Cognito, "azp" for Clerk. If
+	// it is empty it is "aud". Like the names in ScopeClaims it may be a path.
+	AudienceClaim string
+
+	// ScopeClaims lists the claims that may hold the scopes, as a string of
+	// names separated by spaces or an array of names. The first one that a
+	// token has counts. If it is empty it is "scope", "scp". A name stands for
+	// the member of that name or else, with dots, for a path into nested
+	// objects: "realm_access.roles".
+	ScopeClaims []string
+
+	// Leeway is the tolerated difference between the issuer's clock and this
+	// one. Zero means 60 seconds, a negative value none. More than 10 minutes
+	// are refused.
+	Leeway time.Duration
+
+	// Header is the request header with the token, for proxies that put their
+	// assertion into one of their own: "X-Goog-Iap-Jwt-Assertion" of Google's
+	// Identity-Aware Proxy, "Cf-Access-Jwt-Assertion" of Cloudflare Access. The
+	// token stands in it without a scheme. If Header is empty, it stands in
+	// Authorization behind "Bearer".
+	Header string
+
+	// Realm is sent with every challenge if it is not empty (RFC 9110, section
+	// 11.5).
+	Realm string
+
+	// Client fetches metadata and keys. Its redirect policy is replaced: only
+	// redirects within one host are followed. Its transport must heed the
+	// context of a request, since no other fetch begins before one has ended.
+	// If it is nil a client with http.DefaultTransport is used.
+	Client *http.Client
+
+	// Logger gets a record when the state of the keys changes, and at debug
+	// level one for each refused request and for each that came with what looks
+	// like an ID token. None ever holds a token. If it is nil
+	// slog.Default() is used, as it is when New is called.
+	Logger *slog.Logger
+
+	// TokenCache is how many verified tokens are kept, so that the next request
+	// with the same token costs no signature check. Zero means 8192, a negative
+	// value none; more than 1048576 are refused. Tokens of up to 4 KiB are kept
+	// from their second use on, until others need the place; none is used after
+	// it expired or its key was withdrawn. One takes about twice its length, so
+	// that the default comes to 16 MiB with tokens of 1 KiB, and to 64 at most.
+	TokenCache int
+
+	// Observe is told of every verdict, for metrics, traces and audits: once when a
+	// token is judged or a request refused for want of one, and once more when a
+	// later wrapper refuses that request. A wrapper that authenticates by itself
+	// tells of its own verdict alone. Observe is called before the reply is
+	// written, with the request's context, by many goroutines at once, and the
+	// request waits for it. A panic in it is the caller's.
+	Observe func(ctx context.Context, o Outcome)
+
+	// ErrorHandler writes the reply to a refused request. The headers
+	// WWW-Authenticate, Cache-Control and Retry-After are set before it is
+	// called; it should send e.Status. If it is nil the reply is a JSON object
+	// with the members "error" and "error_description". It is called by many
+	// goroutines at once.
+	ErrorHandler func(w http.ResponseWriter, r *http.Request, e *Error)
+}
+
+// New returns a Middleware for cfg. It does not reach out to the issuer: the
+// first request does, or [Middleware.Ready]. If anything is wrong with cfg, the
+// error tells all of it. Changes of cfg or of its slices after New have no
+// effect.
+func New(cfg Config) (*Middleware, error) {
+	var bad problems
+	v, source := newVerifier(&cfg, &bad)
+	header := checkHeader(cfg.Header, &bad)
+	if strings.ContainsFunc(cfg.Realm, func(r rune) bool { return r < ' ' || r > '~' }) {
+		bad.add("Realm", "%q has characters that a header cannot carry", cfg.Realm)
+	}
+	tokens := cfg.TokenCache
+	if tokens == 0 {
+		tokens = defaultTokenCache
+	}
+	if tokens > maxTokenCache {
+		bad.add("TokenCache", "%d is more than %d", tokens, maxTokenCache)
+	}
+	if len(bad) > 0 {
+		return nil, errors.Join(bad...)
+	}
+
+	log := cfg.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	source.Log = log
+	v.keys = &keyring{Source: jwks.New(source)}
+	return &Middleware{
+		issuers:      newIssuers(v),
+		cache:        newTokenCache(tokens),
+		header:       header,
+		challenger:   challenger{realm: cfg.Realm},
+		observer:     observer{log: log, observe: cfg.Observe},
+		errorHandler: cfg.ErrorHandler,
+	}, nil
+}
+
+// problems are what is wrong with a Config.
+type problems []error
+
+func (p *problems) add(field, format string, args ...any) {
+	*p = append(*p, fmt.Errorf("bearer: Config.%s: "+format, append([]any{field}, args...)...))
+}
+
+// newVerifier returns the verifier that cfg describes, without keys, and where
+// those are.
+func newVerifier(cfg *Config, bad *problems) (*verifier, jwks.Config) {
+	v := &verifier{
+		template:      cfg.IssuerTemplate != "",
+		tenants:       slices.Clone(cfg.Tenants),
+		audience:      slices.Clone(cfg.Audience),
+		audienceClaim: cfg.AudienceClaim,
+		scopeClaims:   slices.Clone(cfg.ScopeClaims),
+	}
+	issuer, base := checkIssuer(cfg, bad)
+	v.issuer = issuer
+	if len(cfg.Audience) == 0 {
+		bad.add("Audience", "required: the \"aud\" of tokens that are meant for this API")
+	}
+	if slices.Contains(cfg.Audience, "") {
+		bad.add("Audience", "an empty string is no audience; it must be what the tokens' \"aud\" says")
+	}
+	if v.audienceClaim == "" {
+		v.audienceClaim = "aud"
+	}
+	v.algorithms = checkAlgorithms(cfg.Algorithms, bad)
+	if len(v.scopeClaims) == 0 {
+		v.scopeClaims = []string{"scope", "scp"}
+	}
+	if slices.Contains(v.scopeClaims, "") {
+		bad.add("ScopeClaims", "an empty string is no claim")
+	}
+	v.leeway = checkLeeway(cfg.Leeway, bad)
+	v.validator = jwt.NewValidator(
+		jwt.WithIssuer(issuer),
+		jwt.WithAudience(v.audience...),
+		jwt.WithExpirationRequired(),
+		jwt.WithIssuedAt(),
+		jwt.WithLeeway(v.leeway),
+	)
+	return v, jwks.Config{Issuer: issuer, Base: base, URL: cfg.JWKSURL, Client: cfg.Client, Algorithms: v.algorithms}
+}
+
+// checkIssuer returns the issuer, or the template of issuers, and the URL that
+// discovery starts from.
+func checkIssuer(cfg *Config, bad *problems) (issuer, base string) {
+	issuer, base = cfg.Issuer, cfg.Issuer
+	field := "Issuer"
+	if cfg.IssuerTemplate != "" {
+		issuer, base, field = cfg.IssuerTemplate, fillTemplate(cfg.IssuerTemplate, "common"), "IssuerTemplate"
+		if cfg.Issuer != "" {
+			bad.add("IssuerTemplate", "cannot be set together with Issuer")
+		}
+		if strings.Count(issuer, tenantPlaceholder) != 1 {
+			bad.add("IssuerTemplate", "%q must hold %s once", issuer, tenantPlaceholder)
+		}
+	} else if len(cfg.Tenants) > 0 {
+		bad.add("Tenants", "needs IssuerTemplate")
+	}
+	if slices.Contains(cfg.Tenants, "") {
+		bad.add("Tenants", "an empty string is no tenant")
+	}
+	if issuer == "" {
+		bad.add("Issuer", "required: the \"iss\" claim of the tokens to accept")
+	} else if cfg.JWKSURL == "" {
+		if err := jwks.CheckURL(base); err != nil {
+			bad.add(field, "%w; or set JWKSURL", err)
+		} else if strings.ContainsAny(issuer, "?#") {
+			bad.add(field, "%q must have no query (RFC 8414, section 2); or set JWKSURL", issuer)
+		}
+	}
+	if cfg.JWKSURL != "" {
+		if err := jwks.CheckURL(cfg.JWKSURL); err != nil {
+			bad.add("JWKSURL", "%w", err)
+		}
+	}
+	return issuer, base
+}
+
+// checkAlgorithms returns the accepted algorithms, each by its one name.
+func checkAlgorithms(names []string, bad *problems) []string {
+	if len(names) == 0 {
+		return jose.Algorithms
+	}
+	var algorithms []string
+	for _, name := range names {
+		if method := jose.Method(name); method == nil {
+			bad.add("Algorithms", "%q is not one of %s", name, strings.Join(jose.Algorithms, ", "))
+		} else {
+			algorithms = append(algorithms, method.Alg())
+		}
+	}
+	return algorithms
+}
+
+func checkLeeway(leeway time.Duration, bad *problems) time.Duration {
+	switch {
+	case leeway == 0:
+		return defaultLeeway
+	case leeway > maxLeeway:
+		bad.add("Leeway", "%v is more than %v", leeway, maxLeeway)
+	}
+	return max(leeway, 0)
+}
+
+// checkHeader returns the canonical name of the header that holds the token.
+func checkHeader(name string, bad *problems) string {
+	header := http.CanonicalHeaderKey(name)
+	switch {
+	case header == "":
+		return authorization
+	case header == authorization:
+		bad.add("Header", "leave it empty for Authorization with the scheme Bearer")
+	case !isToken(header):
+		bad.add("Header", "%q is not the name of a header", name)
+	}
+	return header
+}

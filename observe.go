@@ -1,0 +1,111 @@
+package bearer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// An Outcome is a verdict: what [Config.Observe] is told.
+type Outcome struct {
+	Request *http.Request // nil for [Middleware.Verify]
+
+	// Claims are the request's own copy of the token's claims, which the handler
+	// sees too. They are nil if the token did not verify.
+	Claims *Claims
+
+	Err    *Error // nil if nothing was refused; not to be changed
+	Issuer string // as configured, of the issuer by whose rules the token was judged; empty if there was none. Safe as a label
+	Cached bool   // the token had been verified before
+}
+
+// An observer is told of every verdict, in one place.
+type observer struct {
+	log     *slog.Logger
+	observe func(context.Context, Outcome) // nil if nobody wants to know
+}
+
+// tell tells of a verdict, and writes a debug record if it is worth one.
+func (ob *observer) tell(ctx context.Context, o Outcome) {
+	if ob.observe != nil {
+		ob.observe(ctx, o)
+	}
+	if o.Err == nil && !o.Claims.idToken || !ob.log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	if o.Err == nil {
+		ob.log.LogAttrs(ctx, slog.LevelDebug, "bearer: accepted what looks like an ID token",
+			slog.String("hint", "it has a nonce or at_hash claim: clients should send their access token"))
+		return
+	}
+	if ctx.Err() != nil {
+		return // nobody waits for the answer
+	}
+	attrs := []slog.Attr{slog.Int("status", o.Err.Status), slog.String("description", o.Err.Description)}
+	add := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
+	}
+	var c *cause
+	if errors.As(o.Err, &c) {
+		add("reason", c.reason)
+		add("detail", c.detail)
+		add("claim", c.claim)
+		add("want", c.want)
+		add("got", c.got)
+		add("hint", c.hint)
+	} else if o.Err.Err != nil {
+		add("cause", o.Err.Err.Error())
+	}
+	ob.log.LogAttrs(ctx, slog.LevelDebug, "bearer: request refused", attrs...)
+}
+
+// bySlash is the most frequent hint of all.
+const bySlash = "the two differ by the slash at the end only"
+
+func sameButSlash(a, b string) bool { return strings.TrimSuffix(a, "/") == strings.TrimSuffix(b, "/") }
+
+// issuerHint tells the classic mistakes behind another issuer.
+func issuerHint(got, want string) string {
+	const v1, v2 = "https://sts.windows.net/", "https://login.microsoftonline.com/"
+	switch {
+	case sameButSlash(got, want):
+		return bySlash
+	case strings.HasPrefix(got, v1) && strings.HasPrefix(want, v2):
+		return "a version 1 token of Entra ID: set requestedAccessTokenVersion of the API to 2, or expect this issuer"
+	case strings.HasPrefix(want, v1) && strings.HasPrefix(got, v2):
+		return "a version 2 token of Entra ID: expect this issuer"
+	}
+	return ""
+}
+
+// audienceHint tells the classic mistakes behind another audience. claim is the
+// one that c.Audience was read from.
+func audienceHint(c *Claims, claim string, want []string) string {
+	for _, got := range c.Audience {
+		if slices.ContainsFunc(want, func(w string) bool { return sameButSlash(got, w) }) {
+			return bySlash
+		}
+		if got == "00000003-0000-0000-c000-000000000000" || got == "https://graph.microsoft.com" {
+			return "a token for Microsoft Graph: ask for a scope of this API instead"
+		}
+	}
+	switch {
+	case c.idToken:
+		return "an ID token: the client must send its access token"
+	case len(c.Audience) == 0 && claim == "aud":
+		return "the token has no audience; Config.AudienceClaim names another claim"
+	case slices.Equal(c.Audience, []string{"account"}):
+		return "Keycloak's default audience: add an audience mapper to the client"
+	}
+	return ""
+}
+
+func clockHint(t, now time.Time) string {
+	return "this clock or the issuer's is off by " + t.Sub(now).Round(time.Second).String()
+}

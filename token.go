@@ -1,0 +1,228 @@
+package bearer
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unicode"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"example.com/bearer/internal/base64url"
+	"example.com/bearer/internal/clip"
+	"example.com/bearer/internal/jose"
+	"example.com/bearer/internal/jwks"
+	"example.com/bearer/internal/strictjson"
+)
+
+// Bounds on what a stranger may send.
+const (
+	maxTokenLength = 16 << 10 // bytes of the encoded token
+	maxKeyID       = 256      // bytes of "kid"
+	maxParameters  = 256      // members of the header, inner objects included
+)
+
+// A token is one on its way through verification. What is decoded of it stands in
+// a scratch, and is there from decode until free.
+type token struct {
+	jose.Compact
+	text      string
+	payload   []byte
+	signature []byte
+	scratch   *scratch // nil if nothing is decoded
+}
+
+// A scratch is the memory that the verification of one token needs and that
+// nobody sees afterwards.
+type scratch struct {
+	decoded    [maxTokenLength * 3 / 4]byte // the token's payload, signature and header
+	used       int                          // of decoded
+	registered registeredClaims
+}
+
+var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
+
+// newToken takes text apart. It refuses what is not in compact form; the encoding
+// of the parts is for decode to judge.
+func newToken(text string) (token, error) {
+	if len(text) > maxTokenLength {
+		return token{}, &cause{
+			reason: "too_long",
+			got:    strconv.Itoa(len(text)) + " bytes",
+			want:   strconv.Itoa(maxTokenLength) + " at most",
+		}
+	}
+	compact, ok := jose.Cut(text)
+	if !ok {
+		c := &cause{reason: "malformed", err: errEncoding, detail: "not three parts with dots between them"}
+		switch strings.Count(text, ".") {
+		case 0:
+			c.hint = "an opaque token; some issuers make a JWT only when asked for an audience"
+		case 4:
+			c.hint = "an encrypted token (JWE)"
+		}
+		return token{}, c
+	}
+	return token{Compact: compact, text: text}, nil
+}
+
+// errEncoding is the malformed token that is not even base64url in three parts.
+var errEncoding = fmt.Errorf("%w: not in compact form", jwt.ErrTokenMalformed)
+
+// decode decodes payload and signature. It refuses a token that is not the one
+// canonical encoding of what it says. The cache looks tokens up by their text, so
+// a token must have exactly one spelling. The encoding of the header is left to
+// readHeader: a remembered one need not be looked at again.
+func (t *token) decode() error {
+	if t.scratch != nil {
+		return nil
+	}
+	t.scratch = scratchPool.Get().(*scratch)
+	var ok bool
+	if t.payload, ok = t.scratch.decode(t.Payload); !ok {
+		return &cause{reason: "malformed", err: errEncoding, detail: "the payload is not base64url"}
+	}
+	if t.signature, ok = t.scratch.decode(t.Signature); !ok {
+		return &cause{reason: "malformed", err: errEncoding, detail: "the signature is not base64url"}
+	}
+	return nil
+}
+
+// free gives back the memory of what was decoded.
+func (t *token) free() {
+	if s := t.scratch; s != nil {
+		s.used = 0
+		s.registered = registeredClaims{}
+		scratchPool.Put(s)
+		t.scratch, t.payload, t.signature = nil, nil, nil
+	}
+}
+
+// decode decodes a part of a token into memory of s.
+func (s *scratch) decode(part string) ([]byte, bool) {
+	if part == "" {
+		return nil, false // the shortest JSON and the shortest signature are longer
+	}
+	n, ok := base64url.Decode(s.decoded[s.used:], part)
+	out := s.decoded[s.used : s.used+n : s.used+n]
+	s.used += n
+	return out, ok
+}
+
+// A header is a JOSE header that passed every check.
+type header struct {
+	method jwt.SigningMethod
+	alg    string // one name for one thing: "EdDSA" also where the token says "Ed25519"
+	kid    string // "" if the token names no key
+	nonce  bool   // for a hint
+}
+
+// readHeader reads and checks the header of t.
+func (v *verifier) readHeader(t *token) (*header, error) {
+	text, ok := t.scratch.decode(t.Header)
+	if !ok {
+		return nil, &cause{reason: "malformed", err: errEncoding, detail: "the header is not base64url"}
+	}
+	var (
+		alg, typ, kid, forbidden string
+		hasTyp, hasKID           bool
+		wrongType                string // a parameter that should be a string
+		nonce                    bool
+	)
+	str := func(v strictjson.Value, name string) string {
+		text, ok := v.Text()
+		if !ok {
+			wrongType = name
+		}
+		return text
+	}
+	o := strictjson.Object{Text: string(text), MaxMembers: maxParameters}
+	for o.Next() {
+		switch o.Name {
+		case "alg":
+			alg = str(o.Value, "alg")
+		case "typ":
+			typ, hasTyp = str(o.Value, "typ"), true
+		case "kid":
+			kid, hasKID = str(o.Value, "kid"), true
+		case "crit", "b64":
+			forbidden = o.Name
+		case "nonce":
+			nonce = true
+		}
+	}
+	if err := o.Err(); err != nil {
+		return nil, &cause{reason: "malformed", detail: "the header is " + err.Error()}
+	}
+	if wrongType != "" {
+		return nil, &cause{reason: "malformed", claim: wrongType, detail: "a header parameter is not a string"}
+	}
+	// RFC 7515, section 4.1.11: no extension is understood here, so none that
+	// is critical can be. "b64" (RFC 7797) changes what is signed.
+	if forbidden != "" {
+		return nil, &cause{reason: "crit", claim: forbidden}
+	}
+	method := jose.Method(alg)
+	if method == nil || !slices.Contains(v.algorithms, method.Alg()) {
+		return nil, &cause{reason: "algorithm", claim: "alg", got: clip.String(alg), want: strings.Join(v.algorithms, " or ")}
+	}
+	// RFC 8725, section 3.11. Anything else says that the token is for another
+	// use: an ID token in new profiles, a DPoP proof, a logout token.
+	if hasTyp && !slices.ContainsFunc(accessTokenTypes, func(t string) bool { return strings.EqualFold(t, typ) }) {
+		return nil, &cause{reason: "type", claim: "typ", got: clip.String(typ), want: strings.Join(accessTokenTypes, " or ")}
+	}
+	if hasKID && (kid == "" || len(kid) > maxKeyID || strings.ContainsFunc(kid, unicode.IsControl)) {
+		return nil, &cause{reason: "malformed", claim: "kid", detail: "not a key id"}
+	}
+	return &header{method: method, alg: method.Alg(), kid: kid, nonce: nonce}, nil
+}
+
+// accessTokenTypes are the values of "typ" that an access token may have, in
+// any letter case (RFC 7519, section 5.1; RFC 9068, section 2.1).
+var accessTokenTypes = []string{"JWT", "at+jwt", "application/at+jwt"}
+
+// Sizes of a headerMemo.
+const (
+	maxHeaders      = 512     // headers that are kept
+	maxHeaderLength = 1 << 10 // bytes of such a header
+)
+
+// A headerMemo keeps the headers of tokens whose signature held, so that the next
+// token with the same one, as most are, needs no reading of it. Strangers have no
+// part in it. The zero value is empty. It forgets all with each new key set, since
+// those bring new headers.
+type headerMemo struct {
+	set    atomic.Pointer[jwks.Set] // that the headers were kept with
+	byText sync.Map                 // encoded header -> *header
+	n      atomic.Int32
+}
+
+// get returns the header that was kept for the encoded one, or nil.
+func (m *headerMemo) get(encoded string) *header {
+	if h, ok := m.byText.Load(encoded); ok {
+		return h.(*header)
+	}
+	return nil
+}
+
+// put keeps a header that was seen with a key of set.
+func (m *headerMemo) put(set *jwks.Set, encoded string, h *header) {
+	if m.set.Load() == set {
+		if m.n.Load() >= maxHeaders || len(encoded) > maxHeaderLength {
+			return
+		}
+		if _, ok := m.byText.Load(encoded); ok {
+			return
+		}
+	} else if old := m.set.Swap(set); old != set {
+		m.byText.Clear()
+		m.n.Store(0)
+	}
+	// The string is part of a request's token: a copy keeps only the header.
+	if _, loaded := m.byText.LoadOrStore(strings.Clone(encoded), h); !loaded {
+		m.n.Add(1)
+	}
+}
