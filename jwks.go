@@ -28,6 +28,14 @@ func (k *keyring) current(ctx context.Context, now time.Time) (*jwks.Set, error)
 	return set, nil
 }
 
+// ready returns nil once usable keys are at hand.
+func (k *keyring) ready(ctx context.Context) error {
+	if _, err := k.Current(ctx, time.Now()); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
 // awaitNewer returns a newer set than old for a token whose key old does not hold.
 func (k *keyring) awaitNewer(ctx context.Context, old *jwks.Set, kid string, a jwks.Arrival) (*jwks.Set, error) {
 	set, err := k.AwaitNewer(ctx, old, kid, a)
@@ -55,18 +63,6 @@ func unavailable(err error) error {
 	return c
 }
 
-// Ready returns nil once usable keys are at hand, of every issuer, and fetches
-// them if there are none. It is for readiness probes, and for programs that want
-// to start with the keys in place. The error is an [*Error] with status 503.
-func (m *Middleware) Ready(ctx context.Context) error {
-	for _, v := range m.issuers.all {
-		if _, err := v.keys.Current(ctx, time.Now()); err != nil {
-			return asError(unavailable(err))
-		}
-	}
-	return nil
-}
-
 // KeyStats is the state of an issuer's keys at one moment, for health pages and
 // metrics. The counters only ever grow.
 type KeyStats struct {
@@ -89,21 +85,19 @@ type KeyStats struct {
 	Refused int64
 }
 
-// KeyStats returns the present state of the keys. It causes no fetch and is
-// cheap enough to be polled. With several issuers the numbers are added up,
-// FetchedAt is the oldest and Err joins all errors; the Middlewares that were
-// given to [Middleware.Or] tell of each.
-func (m *Middleware) KeyStats() KeyStats {
-	var all KeyStats
-	for i, v := range m.issuers.all {
-		one := v.keys.Stats()
-		if i == 0 || one.FetchedAt.Before(all.FetchedAt) {
-			all.FetchedAt = one.FetchedAt
-		}
-		all.Keys += one.Keys
-		all.Err = errors.Join(all.Err, one.Err)
-		all.Fetches += one.Fetches
-		all.Refused += v.keys.refused.Load()
+// stats returns the present state of the keys.
+func (k *keyring) stats() KeyStats {
+	s := k.Stats()
+	return KeyStats{Keys: s.Keys, FetchedAt: s.FetchedAt, Err: s.Err, Fetches: s.Fetches, Refused: k.refused.Load()}
+}
+
+// add adds other, so that s tells of both.
+func (s *KeyStats) add(other KeyStats) {
+	s.Keys += other.Keys
+	if other.FetchedAt.Before(s.FetchedAt) {
+		s.FetchedAt = other.FetchedAt
 	}
-	return all
+	s.Err = errors.Join(s.Err, other.Err)
+	s.Fetches += other.Fetches
+	s.Refused += other.Refused
 }

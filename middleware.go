@@ -58,6 +58,30 @@ func (m *Middleware) Verify(ctx context.Context, token string) (*Claims, error) 
 	return m.answer(ctx, nil, j, err)
 }
 
+// Ready returns nil once usable keys are at hand, of every issuer, and fetches
+// them if there are none. It is for readiness probes, and for programs that want
+// to start with the keys in place. The error is an [*Error] with status 503.
+func (m *Middleware) Ready(ctx context.Context) error {
+	for _, v := range m.issuers.all {
+		if err := v.keys.ready(ctx); err != nil {
+			return asError(err)
+		}
+	}
+	return nil
+}
+
+// KeyStats returns the present state of the keys. It causes no fetch and is
+// cheap enough to be polled. With several issuers the numbers are added up,
+// FetchedAt is the oldest and Err joins all errors; the Middlewares that were
+// given to [Middleware.Or] tell of each.
+func (m *Middleware) KeyStats() KeyStats {
+	stats := m.issuers.all[0].keys.stats()
+	for _, v := range m.issuers.all[1:] {
+		stats.add(v.keys.stats())
+	}
+	return stats
+}
+
 // answer tells of a verdict and returns it to a caller that replies by itself.
 func (m *Middleware) answer(ctx context.Context, r *http.Request, j judgement, err error) (*Claims, error) {
 	if err != nil {

@@ -45,6 +45,22 @@ type scratch struct {
 
 var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
 
+// registeredClaims are those claims that golang-jwt's validator judges. Their
+// types have been checked before.
+type registeredClaims struct {
+	iss, sub      string
+	aud           []string
+	exp, nbf, iat *jwt.NumericDate
+	dates         [3]jwt.NumericDate
+}
+
+func (c *registeredClaims) GetIssuer() (string, error)                   { return c.iss, nil }
+func (c *registeredClaims) GetSubject() (string, error)                  { return c.sub, nil }
+func (c *registeredClaims) GetAudience() (jwt.ClaimStrings, error)       { return c.aud, nil }
+func (c *registeredClaims) GetExpirationTime() (*jwt.NumericDate, error) { return c.exp, nil }
+func (c *registeredClaims) GetNotBefore() (*jwt.NumericDate, error)      { return c.nbf, nil }
+func (c *registeredClaims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.iat, nil }
+
 // newToken takes text apart. It refuses what is not in compact form; the encoding
 // of the parts is for decode to judge.
 func newToken(text string) (token, error) {
@@ -120,8 +136,9 @@ type header struct {
 	nonce  bool   // for a hint
 }
 
-// readHeader reads and checks the header of t.
-func (v *verifier) readHeader(t *token) (*header, error) {
+// readHeader reads and checks the header of t, which must name one of the accepted
+// algorithms.
+func (t *token) readHeader(accepted []string) (*header, error) {
 	text, ok := t.scratch.decode(t.Header)
 	if !ok {
 		return nil, &cause{reason: "malformed", err: errEncoding, detail: "the header is not base64url"}
@@ -166,8 +183,8 @@ func (v *verifier) readHeader(t *token) (*header, error) {
 		return nil, &cause{reason: "crit", claim: forbidden}
 	}
 	method := jose.Method(alg)
-	if method == nil || !slices.Contains(v.algorithms, method.Alg()) {
-		return nil, &cause{reason: "algorithm", claim: "alg", got: clip.String(alg), want: strings.Join(v.algorithms, " or ")}
+	if method == nil || !slices.Contains(accepted, method.Alg()) {
+		return nil, &cause{reason: "algorithm", claim: "alg", got: clip.String(alg), want: strings.Join(accepted, " or ")}
 	}
 	// RFC 8725, section 3.11. Anything else says that the token is for another
 	// use: an ID token in new profiles, a DPoP proof, a logout token.

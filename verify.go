@@ -47,7 +47,7 @@ func (v *verifier) verify(ctx context.Context, t *token, now time.Time) (*verifi
 	known := h != nil
 	if !known {
 		var err error
-		if h, err = v.readHeader(t); err != nil {
+		if h, err = t.readHeader(v.algorithms); err != nil {
 			return nil, err
 		}
 	}
@@ -100,22 +100,6 @@ func badSignature(set *jwks.Set, h *header) error {
 	}
 	return c
 }
-
-// registeredClaims are those claims that golang-jwt's validator judges. Their
-// types have been checked before.
-type registeredClaims struct {
-	iss, sub      string
-	aud           []string
-	exp, nbf, iat *jwt.NumericDate
-	dates         [3]jwt.NumericDate
-}
-
-func (c *registeredClaims) GetIssuer() (string, error)                   { return c.iss, nil }
-func (c *registeredClaims) GetSubject() (string, error)                  { return c.sub, nil }
-func (c *registeredClaims) GetAudience() (jwt.ClaimStrings, error)       { return c.aud, nil }
-func (c *registeredClaims) GetExpirationTime() (*jwt.NumericDate, error) { return c.exp, nil }
-func (c *registeredClaims) GetNotBefore() (*jwt.NumericDate, error)      { return c.nbf, nil }
-func (c *registeredClaims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.iat, nil }
 
 // readClaims reads and judges the payload of a token that was signed with k.
 func (v *verifier) readClaims(t *token, k *jwks.Key) (*verified, error) {
