@@ -2,6 +2,7 @@ package names_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"example.com/bearer/internal/names"
@@ -42,4 +43,36 @@ func TestAllocs(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations for %d names, want none", n, len(all))
 	}
+}
+
+// The set beside a plain map and a plain list, with the names of a token.
+func BenchmarkSet(b *testing.B) {
+	all := []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "azp", "scope", "sid", "typ", "name", "email", "given_name", "family_name", "preferred_username"}
+	b.Run("set", func(b *testing.B) {
+		for b.Loop() {
+			var s names.Set
+			for _, name := range all {
+				s.Add(name)
+			}
+		}
+	})
+	b.Run("map", func(b *testing.B) {
+		for b.Loop() {
+			s := make(map[string]bool)
+			for _, name := range all {
+				s[name] = true
+			}
+		}
+	})
+	b.Run("list", func(b *testing.B) {
+		for b.Loop() {
+			var few [32]string
+			s := few[:0]
+			for _, name := range all {
+				if !slices.Contains(s, name) {
+					s = append(s, name)
+				}
+			}
+		}
+	})
 }
