@@ -1,6 +1,7 @@
 package bearer_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -78,7 +79,37 @@ func TestAllocations(t *testing.T) {
 	if got := measure(auth.Handler(auth.RequireScope("read", "write")(nothing)), "Bearer "+valid); got > 2 {
 		t.Errorf("the same with RequireScope inside of Handler: %v allocations, want 2", got)
 	}
+	as := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _ := bearer.FromContext(r.Context())
+		if all, err := bearer.As[map[string]any](c); err != nil || all["scope"] != "read write" {
+			t.Errorf("As = %v, %v", all, err)
+		}
+	})
+	if got := measure(auth.Handler(as), "Bearer "+valid); got > 2 {
+		t.Errorf("the same with As: %v allocations, want 2", got)
+	}
+	told := 0
+	seen := newMiddleware(t, iss, func(c *bearer.Config) {
+		c.Logger = quiet
+		c.Observe = func(_ context.Context, o bearer.Outcome) {
+			if o.Err == nil && o.Claims.Subject == "user" {
+				told++
+			}
+		}
+	})
+	for name, h := range map[string]http.Handler{
+		"Handler":      seen.Handler(nothing),
+		"RequireScope": seen.RequireScope("read")(nothing),
+	} {
+		before := told
+		if got := measure(h, "Bearer "+valid); got > 2 || told <= before {
+			t.Errorf("%s with Observe: %v allocations, want 2; told %d times", name, got, told-before)
+		}
+	}
 	for _, tt := range hostile(iss, valid) {
+		if got := measure(seen.Handler(nothing), tt.header); got > tt.allocs {
+			t.Errorf("%s with Observe: %v allocations, want %v at most", tt.name, got, tt.allocs)
+		}
 		if got := measure(auth.Handler(nothing), tt.header); got > tt.allocs {
 			t.Errorf("%s: %v allocations, want %v at most", tt.name, got, tt.allocs)
 		}

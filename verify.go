@@ -103,7 +103,8 @@ func badSignature(set *jwks.Set, h *header) error {
 
 // readClaims reads and judges the payload of a token that was signed with k.
 func (v *verifier) readClaims(t *token, k *jwks.Key) (*verified, error) {
-	out := &verified{claims: Claims{payload: string(t.payload)}, issuer: v.issuer, keys: v.keys, key: k}
+	out := &verified{payload: payload{text: string(t.payload)}, issuer: v.issuer, keys: v.keys, key: k}
+	out.claims.payload = &out.payload
 	c, reg := &out.claims, &t.scratch.registered
 	tenant, err := v.scan(c, reg)
 	if err != nil {
@@ -128,7 +129,7 @@ func (v *verifier) readClaims(t *token, k *jwks.Key) (*verified, error) {
 	return out, nil
 }
 
-// scan reads the claims of c.payload into c and reg, and judges nothing but their
+// scan reads the claims in c.payload into c and reg, and judges nothing but their
 // types. It returns the tenant besides.
 func (v *verifier) scan(c *Claims, reg *registeredClaims) (tenant string, err error) {
 	wrongType := "" // a claim of another type than it must have
@@ -154,7 +155,7 @@ func (v *verifier) scan(c *Claims, reg *registeredClaims) (tenant string, err er
 		scopes = append(scopes, lookup{path: path})
 	}
 
-	o := strictjson.Object{Text: c.payload}
+	o := strictjson.Object{Text: c.payload.text}
 	for o.Next() {
 		switch o.Name {
 		case "iss":
