@@ -8,6 +8,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 
 	"example.com/bearer"
@@ -178,18 +179,20 @@ func ExampleMiddleware_Optional() {
 	// GET / 400 {"error":"invalid_request","error_description":"the header with the token is malformed"}
 }
 
-// Claims of your own, in a struct of your own.
-func ExampleClaims_Decode() {
+// Claims of your own, in a type of your own. A token that comes again is not
+// decoded again.
+func ExampleAs() {
+	type account struct {
+		Tenant string   `json:"tenant"`
+		Roles  []string `json:"roles"`
+	}
 	iss := newIssuer()
 	auth := newAPI(iss)
 
 	h := auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := bearer.FromContext(r.Context())
-		var own struct {
-			Tenant string   `json:"tenant"`
-			Roles  []string `json:"roles"`
-		}
-		if err := claims.Decode(&own); err != nil {
+		own, err := bearer.As[account](claims)
+		if err != nil {
 			http.Error(w, "unexpected claims", http.StatusForbidden)
 			return
 		}
@@ -199,6 +202,29 @@ func ExampleClaims_Decode() {
 	request(h, "GET", "/", iss.Token("https://api.example.com", bearertest.Claims{"tenant": "acme", "roles": []string{"editor"}}))
 	// Output:
 	// GET / 200 [editor] of acme
+}
+
+// A value of one's own, to be changed at will.
+func ExampleClaims_Decode() {
+	iss := newIssuer()
+	auth := newAPI(iss)
+
+	h := auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		claims, _ := bearer.FromContext(r.Context())
+		var own struct {
+			Roles []string `json:"roles"`
+		}
+		if err := claims.Decode(&own); err != nil {
+			http.Error(w, "unexpected claims", http.StatusForbidden)
+			return
+		}
+		slices.Sort(own.Roles)
+		fmt.Fprint(w, own.Roles)
+	}))
+
+	request(h, "GET", "/", iss.Token("https://api.example.com", bearertest.Claims{"roles": []string{"editor", "author"}}))
+	// Output:
+	// GET / 200 [author editor]
 }
 
 // Replies in the form of RFC 9457. The headers that the reply needs are set
