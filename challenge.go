@@ -1,23 +1,75 @@
 package bearer
 
-import "net/http"
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
 
-// A challenger writes the challenges of refusals: what RFC 6750, section 3, and
-// RFC 9110, section 11, say of WWW-Authenticate is written down here alone.
+// The schemes by which a request can carry a token.
+const (
+	schemeBearer = "Bearer"
+	schemeDPoP   = "DPoP" // RFC 9449, section 7.1
+)
+
+// A challenger writes the challenges of refusals: what RFC 6750 (section 3), RFC
+// 9449 (section 7), RFC 9470 (section 3), RFC 9728 (section 5.1) and RFC 9110
+// (section 11) say of WWW-Authenticate is written down here alone.
+//
+// The RFCs leave much of the form open, and clients do not read all of it. So
+// there is one challenge to a header line, Bearer comes first, every value is
+// quoted, none is empty, and the order of the parameters is fixed.
 type challenger struct {
-	realm string // empty: none is sent
+	realm    string // empty: none is sent
+	metadata string // URL of the metadata document (RFC 9728); empty: there is none
+	algs     string // that proofs may be signed with, separated by spaces; empty: DPoP is off
+	dpopOnly bool   // Bearer is not accepted
 }
 
-// challenges returns the values of the WWW-Authenticate header lines for e, one for
-// each challenge. RFC 9110, section 11.6.1: a 401 must carry a challenge, others
-// may. One with a code of RFC 6750 tells it there.
-func (c *challenger) challenges(e *Error) []string {
+// challenges returns the values of the WWW-Authenticate header lines for e, in reply
+// to r. RFC 9110, section 11.6.1: a 401 must carry a challenge, others may. One with
+// a code tells it there.
+func (c *challenger) challenges(e *Error, r *http.Request) []string {
 	if e.Status != http.StatusUnauthorized && e.Code == "" {
 		return nil
 	}
-	const scheme = "Bearer"
-	b := append(make([]byte, 0, 128), scheme...)
-	for _, p := range [...]struct{ name, value string }{{"realm", c.realm}, {"error", e.Code}, {"scope", e.Scope}} {
+	if c.algs == "" {
+		return []string{c.challenge(schemeBearer, e)}
+	}
+	// RFC 9449, section 7.2: the error belongs to the scheme that the request
+	// used, and the other one may be offered without it. If it used neither, or
+	// both, it belongs to both. Clients that use DPoP look for one challenge.
+	used := usedScheme(r.Header[authorization])
+	switch {
+	case c.dpopOnly || used == schemeDPoP:
+		return []string{c.challenge(schemeDPoP, e)}
+	case used == "":
+		return []string{c.challenge(schemeBearer, e), c.challenge(schemeDPoP, e)}
+	case e.Status == http.StatusUnauthorized:
+		return []string{c.challenge(schemeBearer, e), c.challenge(schemeDPoP, &Error{})}
+	}
+	return []string{c.challenge(schemeBearer, e)}
+}
+
+func (c *challenger) challenge(scheme string, e *Error) string {
+	maxAge, algs := "", ""
+	if e.MaxAge > 0 {
+		maxAge = strconv.FormatInt(int64(e.MaxAge/time.Second), 10)
+	}
+	if scheme == schemeDPoP {
+		algs = c.algs
+	}
+	b := append(make([]byte, 0, 256), scheme...)
+	for _, p := range [...]struct{ name, value string }{
+		{"realm", c.realm},
+		{"error", e.Code},
+		{"scope", e.Scope},
+		{"acr_values", e.ACRValues},
+		{"max_age", maxAge},
+		{"algs", algs},
+		{"resource_metadata", c.metadata},
+	} {
 		before := len(b)
 		if before > len(scheme) {
 			b = append(b, ',')
@@ -31,9 +83,31 @@ func (c *challenger) challenges(e *Error) []string {
 		b = append(b, '"')
 	}
 	if len(b) == len(scheme) {
-		return []string{scheme} // what most strangers get, for an allocation less
+		return scheme // what most strangers get, for an allocation less
 	}
-	return []string{string(b)}
+	return string(b)
+}
+
+// usedScheme returns the scheme that a request with the given values of
+// Authorization has tried to use, or "" if that is not clear: there is none, another
+// one or several, or what follows Bearer is no single token.
+func usedScheme(values []string) string {
+	if len(values) != 1 {
+		return ""
+	}
+	value := strings.Trim(values[0], " \t")
+	end := strings.IndexAny(value, " \t")
+	if end < 0 {
+		end = len(value)
+	}
+	// RFC 9110, section 11.1: names of schemes know no letter case.
+	switch token := strings.TrimLeft(value[end:], " "); {
+	case strings.EqualFold(value[:end], schemeDPoP):
+		return schemeDPoP
+	case strings.EqualFold(value[:end], schemeBearer) && token != "" && isToken68(token):
+		return schemeBearer
+	}
+	return ""
 }
 
 // appendQuotable appends s as the inside of a quoted-string (RFC 9110, section

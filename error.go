@@ -41,6 +41,13 @@ type Error struct {
 	// set when they are why Status is 403.
 	Scope string
 
+	// ACRValues and MaxAge are how the user must have logged in, and how long
+	// ago at most, when Code is "insufficient_user_authentication" (RFC 9470):
+	// authentication context classes in order of preference, separated by
+	// spaces, and whole seconds.
+	ACRValues string
+	MaxAge    time.Duration
+
 	// RetryAfter is how long the client should wait before it tries again. It
 	// is set when Status is 503.
 	RetryAfter time.Duration
@@ -169,8 +176,8 @@ func asError(err error) *Error {
 // Any other error, which m cannot have returned, is answered with status 500,
 // and an Error whose Status does not refuse (400 to 599 do) with 403.
 //
-// Nothing of err but the fields Status, Code, Description, Scope and RetryAfter
-// is sent.
+// Nothing of err but the fields Status, Code, Description, Scope, ACRValues,
+// MaxAge and RetryAfter is sent.
 func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(err)
 	if e == nil {
@@ -185,7 +192,7 @@ func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err erro
 	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
-	if challenges := m.challenger.challenges(e); len(challenges) > 0 {
+	if challenges := m.challenger.challenges(e, r); len(challenges) > 0 {
 		const name = "Www-Authenticate"
 		if other := h[name]; len(other) > 0 {
 			challenges = append(other[:len(other):len(other)], challenges...)
