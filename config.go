@@ -3,16 +3,11 @@ package bearer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-
-	"example.com/bearer/internal/jose"
 	"example.com/bearer/internal/jwks"
 )
 
@@ -37,7 +32,8 @@ type Config struct {
 	// IssuerTemplate takes the place of Issuer for an authorization server that
 	// names itself differently for each tenant, as Microsoft Entra ID does:
 	// "https://login.microsoftonline.com/{tenantid}/v2.0". The "iss" of a token
-	// must be the template with the token's "tid" claim filled in, and so must
+	// must be the template with the token's "tid" claim in each place that says
+	// {tenantid}, and so must
 	// the "issuer" of the key that signed it, if the key has one that is not the
 	// template itself. Keys are found by discovery with "common" filled in.
 	IssuerTemplate string
@@ -61,6 +57,20 @@ type Config struct {
 	// Algorithms with a shared secret, such as HS256, cannot be used.
 	Algorithms []string
 
+	// TokenTypes lists the values of a token's "typ" header parameter that are
+	// accepted, compared as media types: letter case does not count, and
+	// "application/" may stand before them. An empty string stands for tokens
+	// without one. If TokenTypes is empty it is "JWT", "at+jwt", "". With "at+jwt"
+	// alone only access tokens as RFC 9068 has them are accepted, and no ID token
+	// ever.
+	TokenTypes []string
+
+	// MaxTokenLength is how long a token may be, in bytes. Zero means 16 KiB; more
+	// than 256 KiB are refused. Tokens over 4 KiB are verified anew each time, and
+	// servers and proxies have bounds of their own for headers: 1 MiB with
+	// net/http, 8 KiB with many others.
+	MaxTokenLength int
+
 	// AudienceClaim is the claim that is compared with Audience, for issuers
 	// that do not set "aud": "client_id" for Amazon Cognito, "azp" for Clerk. If
 	// it is empty it is "aud". Like the names in ScopeClaims it may be a path.
@@ -81,7 +91,7 @@ type Config struct {
 	// Header is the request header with the token, for proxies that put their
 	// assertion into one of their own: "X-Goog-Iap-Jwt-Assertion" of Google's
 	// Identity-Aware Proxy, "Cf-Access-Jwt-Assertion" of Cloudflare Access. The
-	// token stands in it without a scheme. If Header is empty, it stands in
+	// token stands in it alone or behind "Bearer". If Header is empty, it stands in
 	// Authorization behind "Bearer".
 	Header string
 
@@ -157,130 +167,9 @@ func New(cfg Config) (*Middleware, error) {
 		issuers:      newIssuers(v),
 		cache:        newTokenCache(tokens),
 		header:       header,
+		maxLength:    v.maxLength,
 		challenger:   challenger{realm: cfg.Realm},
 		observer:     observer{log: log, observe: cfg.Observe},
 		errorHandler: cfg.ErrorHandler,
 	}, nil
-}
-
-// problems are what is wrong with a Config.
-type problems []error
-
-func (p *problems) add(field, format string, args ...any) {
-	*p = append(*p, fmt.Errorf("bearer: Config.%s: "+format, append([]any{field}, args...)...))
-}
-
-// newVerifier returns the verifier that cfg describes, without keys, and where
-// those are.
-func newVerifier(cfg *Config, bad *problems) (*verifier, jwks.Config) {
-	v := &verifier{
-		template:      cfg.IssuerTemplate != "",
-		tenants:       slices.Clone(cfg.Tenants),
-		audience:      slices.Clone(cfg.Audience),
-		audienceClaim: cfg.AudienceClaim,
-		scopeClaims:   slices.Clone(cfg.ScopeClaims),
-	}
-	issuer, base := checkIssuer(cfg, bad)
-	v.issuer = issuer
-	if len(cfg.Audience) == 0 {
-		bad.add("Audience", "required: the \"aud\" of tokens that are meant for this API")
-	}
-	if slices.Contains(cfg.Audience, "") {
-		bad.add("Audience", "an empty string is no audience; it must be what the tokens' \"aud\" says")
-	}
-	if v.audienceClaim == "" {
-		v.audienceClaim = "aud"
-	}
-	v.algorithms = checkAlgorithms(cfg.Algorithms, bad)
-	if len(v.scopeClaims) == 0 {
-		v.scopeClaims = []string{"scope", "scp"}
-	}
-	if slices.Contains(v.scopeClaims, "") {
-		bad.add("ScopeClaims", "an empty string is no claim")
-	}
-	v.leeway = checkLeeway(cfg.Leeway, bad)
-	v.validator = jwt.NewValidator(
-		jwt.WithIssuer(issuer),
-		jwt.WithAudience(v.audience...),
-		jwt.WithExpirationRequired(),
-		jwt.WithIssuedAt(),
-		jwt.WithLeeway(v.leeway),
-	)
-	return v, jwks.Config{Issuer: issuer, Base: base, URL: cfg.JWKSURL, Client: cfg.Client, Algorithms: v.algorithms}
-}
-
-// checkIssuer returns the issuer, or the template of issuers, and the URL that
-// discovery starts from.
-func checkIssuer(cfg *Config, bad *problems) (issuer, base string) {
-	issuer, base = cfg.Issuer, cfg.Issuer
-	field := "Issuer"
-	if cfg.IssuerTemplate != "" {
-		issuer, base, field = cfg.IssuerTemplate, fillTemplate(cfg.IssuerTemplate, "common"), "IssuerTemplate"
-		if cfg.Issuer != "" {
-			bad.add("IssuerTemplate", "cannot be set together with Issuer")
-		}
-		if strings.Count(issuer, tenantPlaceholder) != 1 {
-			bad.add("IssuerTemplate", "%q must hold %s once", issuer, tenantPlaceholder)
-		}
-	} else if len(cfg.Tenants) > 0 {
-		bad.add("Tenants", "needs IssuerTemplate")
-	}
-	if slices.Contains(cfg.Tenants, "") {
-		bad.add("Tenants", "an empty string is no tenant")
-	}
-	if issuer == "" {
-		bad.add("Issuer", "required: the \"iss\" claim of the tokens to accept")
-	} else if cfg.JWKSURL == "" {
-		if err := jwks.CheckURL(base); err != nil {
-			bad.add(field, "%w; or set JWKSURL", err)
-		} else if strings.ContainsAny(issuer, "?#") {
-			bad.add(field, "%q must have no query (RFC 8414, section 2); or set JWKSURL", issuer)
-		}
-	}
-	if cfg.JWKSURL != "" {
-		if err := jwks.CheckURL(cfg.JWKSURL); err != nil {
-			bad.add("JWKSURL", "%w", err)
-		}
-	}
-	return issuer, base
-}
-
-// checkAlgorithms returns the accepted algorithms, each by its one name.
-func checkAlgorithms(names []string, bad *problems) []string {
-	if len(names) == 0 {
-		return jose.Algorithms
-	}
-	var algorithms []string
-	for _, name := range names {
-		if method := jose.Method(name); method == nil {
-			bad.add("Algorithms", "%q is not one of %s", name, strings.Join(jose.Algorithms, ", "))
-		} else {
-			algorithms = append(algorithms, method.Alg())
-		}
-	}
-	return algorithms
-}
-
-func checkLeeway(leeway time.Duration, bad *problems) time.Duration {
-	switch {
-	case leeway == 0:
-		return defaultLeeway
-	case leeway > maxLeeway:
-		bad.add("Leeway", "%v is more than %v", leeway, maxLeeway)
-	}
-	return max(leeway, 0)
-}
-
-// checkHeader returns the canonical name of the header that holds the token.
-func checkHeader(name string, bad *problems) string {
-	header := http.CanonicalHeaderKey(name)
-	switch {
-	case header == "":
-		return authorization
-	case header == authorization:
-		bad.add("Header", "leave it empty for Authorization with the scheme Bearer")
-	case !isToken(header):
-		bad.add("Header", "%q is not the name of a header", name)
-	}
-	return header
 }

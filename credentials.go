@@ -22,16 +22,13 @@ func credentials(h http.Header, name string) (token string, err error) {
 			value = strings.Trim(value, " \t")
 		}
 	}
-	if name != authorization {
-		if value == "" {
-			return "", noCredentials("")
-		}
-		return value, nil
-	}
 	const scheme = "Bearer"
 	if n := len(scheme); len(value) < n || !strings.EqualFold(value[:n], scheme) ||
 		len(value) > n && value[n] != ' ' && value[n] != '\t' {
-		return "", noCredentials(value)
+		if name == authorization || value == "" {
+			return "", noCredentials(value)
+		}
+		return value, nil // in a header of its own it needs no scheme
 	}
 	token = strings.TrimLeft(value[len(scheme):], " ")
 	if token == "" {

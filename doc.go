@@ -49,7 +49,7 @@
 // an asymmetric algorithm by a key that the issuer publishes for it, with the
 // exact issuer, one of the audiences, and an expiry in the future. Header and
 // claims are read strictly: no member twice, names matched by letter case, no
-// "crit", no other "typ" than JWT and at+jwt. A token that is bound to a key
+// "crit", no other "typ" than JWT and at+jwt unless Config names it. A token that is bound to a key
 // ("cnf") is refused, since nothing here asks for proof of that key.
 //
 // # Keys

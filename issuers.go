@@ -119,6 +119,7 @@ func (m *Middleware) Or(other *Middleware) *Middleware {
 	}
 	both := *m
 	both.issuers = newIssuers(slices.Concat(m.issuers.all, other.issuers.all)...)
+	both.maxLength = max(m.maxLength, other.maxLength)
 	both.cache = newTokenCache(max(m.cache.capacity(), other.cache.capacity()))
 	return &both
 }

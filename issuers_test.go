@@ -148,7 +148,12 @@ func TestConfigHeader(t *testing.T) {
 		{"only in Authorization", http.Header{"Authorization": {"Bearer " + token}}, 401, challengeNone},
 		{"Authorization besides", http.Header{"X-Goog-Iap-Jwt-Assertion": {token}, "Authorization": {"Basic x", "Bearer y"}}, 200, ""},
 		{"two", http.Header{"X-Goog-Iap-Jwt-Assertion": {token, token}}, 400, challengeRequest},
-		{"with a scheme", http.Header{"X-Goog-Iap-Jwt-Assertion": {"Bearer " + token}}, 400, challengeRequest},
+		{"with the scheme", http.Header{"X-Goog-Iap-Jwt-Assertion": {"Bearer " + token}}, 200, ""},
+		{"with the scheme in other letters", http.Header{"X-Goog-Iap-Jwt-Assertion": {"bEARER   " + token}}, 200, ""},
+		{"with the scheme twice", http.Header{"X-Goog-Iap-Jwt-Assertion": {"Bearer Bearer " + token}}, 400, challengeRequest},
+		{"the scheme alone", http.Header{"X-Goog-Iap-Jwt-Assertion": {"Bearer "}}, 400, challengeRequest},
+		{"the scheme and a tab", http.Header{"X-Goog-Iap-Jwt-Assertion": {"Bearer\t" + token}}, 400, challengeRequest},
+		{"with another scheme", http.Header{"X-Goog-Iap-Jwt-Assertion": {"Basic " + token}}, 400, challengeRequest},
 		{"bad token", http.Header{"X-Goog-Iap-Jwt-Assertion": {"x.y.z"}}, 401, challengeToken},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -332,6 +337,29 @@ func TestIssuerTemplate(t *testing.T) {
 		checkRefused(t, c, err, reason, jwt.ErrTokenInvalidClaims)
 	}
 
+	// A tenant may stand in several places, as with Entra External ID.
+	iss.SetKeys(nil)
+	const twice = "https://{tenantid}.ciamlogin.com/{tenantid}/v2.0"
+	external := newMiddleware(t, iss, func(c *bearer.Config) {
+		c.Issuer, c.IssuerTemplate, c.JWKSURL = "", twice, in("common")+keysPath
+	})
+	for issuer, accepted := range map[string]bool{
+		"https://a.ciamlogin.com/a/v2.0":          true,
+		"https://a.ciamlogin.com/b/v2.0":          false,
+		"https://b.ciamlogin.com/b/v2.0":          false,
+		"https://a.ciamlogin.com/{tenantid}/v2.0": false,
+		"https://aa.ciamlogin.com/v2.0":           false,
+		"https://.ciamlogin.com//v2.0":            false,
+		"https://":                                false,
+	} {
+		token := iss.Token(audience, bearertest.Claims{"iss": issuer, "tid": "a"})
+		for _, m := range []*bearer.Middleware{external, newMiddleware(t, bearertest.NewIssuer("https://other.example.com")).Or(external)} {
+			if c, err := m.Verify(t.Context(), token); (err == nil) != accepted {
+				t.Errorf("%s with the template %s: %+v, %v, want accepted %t", issuer, twice, c, err, accepted)
+			}
+		}
+	}
+
 	// Without a field of its own it is a plain string that no token has.
 	iss.SetKeys(nil)
 	plain := newMiddleware(t, iss, func(c *bearer.Config) {
@@ -341,7 +369,7 @@ func TestIssuerTemplate(t *testing.T) {
 	checkRefused(t, c, err, "issuer", jwt.ErrTokenInvalidIssuer)
 
 	_, err = bearer.New(bearer.Config{Issuer: "https://a.example", IssuerTemplate: "http://b.example/", Tenants: []string{""}, Audience: []string{"a"}})
-	for _, want := range []string{"IssuerTemplate: cannot be set together", "must hold {tenantid} once", "must use https", "Tenants: an empty"} {
+	for _, want := range []string{"IssuerTemplate: cannot be set together", "must hold {tenantid}", "must use https", "Tenants: an empty"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in %v", want, err)
 		}

@@ -14,6 +14,7 @@ type Middleware struct {
 	issuers      *issuers
 	cache        *tokenCache // nil if there is none
 	header       string      // that holds the token
+	maxLength    int         // of a token, in bytes; issuers may have less
 	challenger   challenger
 	observer     observer
 	errorHandler func(http.ResponseWriter, *http.Request, *Error)
@@ -213,7 +214,7 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 			return j, nil
 		}
 	}
-	t, err := newToken(text)
+	t, err := newToken(text, m.maxLength)
 	if err != nil {
 		return judgement{}, err
 	}

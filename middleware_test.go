@@ -509,7 +509,10 @@ func TestConfigBounds(t *testing.T) {
 		{"largest cache", func(c *bearer.Config) { c.TokenCache = 1 << 20 }, ""},
 		{"template with two placeholders", func(c *bearer.Config) {
 			c.Issuer, c.IssuerTemplate = "", "https://a.example/{tenantid}/{tenantid}"
-		}, "must hold {tenantid} once"},
+		}, ""},
+		{"template with a placeholder in the host", func(c *bearer.Config) {
+			c.Issuer, c.IssuerTemplate = "", "https://{tenantid}.a.example/{tenantid}"
+		}, "for each tenant; set JWKSURL"},
 	} {
 		cfg := bearer.Config{Issuer: "https://login.example.com", Audience: []string{audience}}
 		tt.change(&cfg)

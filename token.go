@@ -20,9 +20,10 @@ import (
 
 // Bounds on what a stranger may send.
 const (
-	maxTokenLength = 16 << 10 // bytes of the encoded token
-	maxKeyID       = 256      // bytes of "kid"
-	maxParameters  = 256      // members of the header, inner objects included
+	defaultMaxLength = 16 << 10  // bytes of the encoded token
+	maxMaxLength     = 256 << 10 // … that Config.MaxTokenLength may allow
+	maxKeyID         = 256       // bytes of "kid"
+	maxParameters    = 256       // members of the header, inner objects included
 )
 
 // A token is one on its way through verification. What is decoded of it stands in
@@ -38,12 +39,15 @@ type token struct {
 // A scratch is the memory that the verification of one token needs and that
 // nobody sees afterwards.
 type scratch struct {
-	decoded    [maxTokenLength * 3 / 4]byte // the token's payload, signature and header
-	used       int                          // of decoded
+	decoded    []byte // the token's payload, signature and header
+	used       int    // of decoded
 	registered registeredClaims
 }
 
-var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
+var scratchPool = sync.Pool{New: func() any { return newScratch(defaultMaxLength) }}
+
+// newScratch returns a scratch for a token of n bytes.
+func newScratch(n int) *scratch { return &scratch{decoded: make([]byte, n*3/4)} }
 
 // registeredClaims are those claims that golang-jwt's validator judges. Their
 // types have been checked before.
@@ -61,15 +65,16 @@ func (c *registeredClaims) GetExpirationTime() (*jwt.NumericDate, error) { retur
 func (c *registeredClaims) GetNotBefore() (*jwt.NumericDate, error)      { return c.nbf, nil }
 func (c *registeredClaims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.iat, nil }
 
-// newToken takes text apart. It refuses what is not in compact form; the encoding
-// of the parts is for decode to judge.
-func newToken(text string) (token, error) {
-	if len(text) > maxTokenLength {
-		return token{}, &cause{
-			reason: "too_long",
-			got:    strconv.Itoa(len(text)) + " bytes",
-			want:   strconv.Itoa(maxTokenLength) + " at most",
-		}
+// tooLong is the refusal of a token of n bytes where most are allowed.
+func tooLong(n, most int) error {
+	return &cause{reason: "too_long", got: strconv.Itoa(n) + " bytes", want: strconv.Itoa(most) + " at most"}
+}
+
+// newToken takes text apart, which may have as many as most bytes. It refuses what
+// is not in compact form; the encoding of the parts is for decode to judge.
+func newToken(text string, most int) (token, error) {
+	if len(text) > most {
+		return token{}, tooLong(len(text), most)
 	}
 	compact, ok := jose.Cut(text)
 	if !ok {
@@ -96,7 +101,11 @@ func (t *token) decode() error {
 	if t.scratch != nil {
 		return nil
 	}
-	t.scratch = scratchPool.Get().(*scratch)
+	if len(t.text) <= defaultMaxLength {
+		t.scratch = scratchPool.Get().(*scratch)
+	} else {
+		t.scratch = newScratch(len(t.text))
+	}
 	var ok bool
 	if t.payload, ok = t.scratch.decode(t.Payload); !ok {
 		return &cause{reason: "malformed", err: errEncoding, detail: "the payload is not base64url"}
@@ -112,7 +121,9 @@ func (t *token) free() {
 	if s := t.scratch; s != nil {
 		s.used = 0
 		s.registered = registeredClaims{}
-		scratchPool.Put(s)
+		if len(t.text) <= defaultMaxLength { // larger ones are seldom and not kept
+			scratchPool.Put(s)
+		}
 		t.scratch, t.payload, t.signature = nil, nil, nil
 	}
 }
@@ -137,8 +148,8 @@ type header struct {
 }
 
 // readHeader reads and checks the header of t, which must name one of the accepted
-// algorithms.
-func (t *token) readHeader(accepted []string) (*header, error) {
+// algorithms and types. The latter are as mediaType has them.
+func (t *token) readHeader(algorithms, types []string) (*header, error) {
 	text, ok := t.scratch.decode(t.Header)
 	if !ok {
 		return nil, &cause{reason: "malformed", err: errEncoding, detail: "the header is not base64url"}
@@ -183,13 +194,13 @@ func (t *token) readHeader(accepted []string) (*header, error) {
 		return nil, &cause{reason: "crit", claim: forbidden}
 	}
 	method := jose.Method(alg)
-	if method == nil || !slices.Contains(accepted, method.Alg()) {
-		return nil, &cause{reason: "algorithm", claim: "alg", got: clip.String(alg), want: strings.Join(accepted, " or ")}
+	if method == nil || !slices.Contains(algorithms, method.Alg()) {
+		return nil, &cause{reason: "algorithm", claim: "alg", got: clip.String(alg), want: strings.Join(algorithms, " or ")}
 	}
 	// RFC 8725, section 3.11. Anything else says that the token is for another
 	// use: an ID token in new profiles, a DPoP proof, a logout token.
-	if hasTyp && !slices.ContainsFunc(accessTokenTypes, func(t string) bool { return strings.EqualFold(t, typ) }) {
-		return nil, &cause{reason: "type", claim: "typ", got: clip.String(typ), want: strings.Join(accessTokenTypes, " or ")}
+	if name := mediaType(typ); hasTyp && name == "" || !slices.Contains(types, name) {
+		return nil, &cause{reason: "type", claim: "typ", got: clip.String(typ), want: wantTypes(types)}
 	}
 	if hasKID && (kid == "" || len(kid) > maxKeyID || strings.ContainsFunc(kid, unicode.IsControl)) {
 		return nil, &cause{reason: "malformed", claim: "kid", detail: "not a key id"}
@@ -197,9 +208,29 @@ func (t *token) readHeader(accepted []string) (*header, error) {
 	return &header{method: method, alg: method.Alg(), kid: kid, nonce: nonce}, nil
 }
 
-// accessTokenTypes are the values of "typ" that an access token may have, in
-// any letter case (RFC 7519, section 5.1; RFC 9068, section 2.1).
-var accessTokenTypes = []string{"JWT", "at+jwt", "application/at+jwt"}
+// mediaType returns the one spelling of a "typ" (RFC 7515, section 4.1.9): in small
+// letters, without "application/". Letters outside of ASCII stay, for some of them
+// would become an ASCII one.
+func mediaType(typ string) string {
+	small := strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, typ)
+	return strings.TrimPrefix(small, "application/")
+}
+
+// wantTypes lists types for a log record.
+func wantTypes(types []string) string {
+	list := slices.Clone(types)
+	for i, t := range list {
+		if t == "" {
+			list[i] = "none"
+		}
+	}
+	return strings.Join(list, " or ")
+}
 
 // Sizes of a headerMemo.
 const (

@@ -27,6 +27,8 @@ type verifier struct {
 	audienceClaim string
 	scopeClaims   []string
 	algorithms    []string // accepted
+	types         []string // accepted, as mediaType has them
+	maxLength     int      // of a token, in bytes
 	leeway        time.Duration
 	validator     *jwt.Validator
 	keys          *keyring
@@ -40,6 +42,9 @@ type verifier struct {
 // Keys are waited for without the token's scratch, so that thousands who wait hold
 // next to nothing.
 func (v *verifier) verify(ctx context.Context, t *token, now time.Time) (*verified, error) {
+	if len(t.text) > v.maxLength { // another Middleware's tokens may be longer
+		return nil, tooLong(len(t.text), v.maxLength)
+	}
 	if err := t.decode(); err != nil {
 		return nil, err
 	}
@@ -47,7 +52,7 @@ func (v *verifier) verify(ctx context.Context, t *token, now time.Time) (*verifi
 	known := h != nil
 	if !known {
 		var err error
-		if h, err = t.readHeader(v.algorithms); err != nil {
+		if h, err = t.readHeader(v.algorithms, v.types); err != nil {
 			return nil, err
 		}
 	}
@@ -250,7 +255,7 @@ func (v *verifier) invalidClaims(c *Claims, err error) error {
 const tenantPlaceholder = "{tenantid}"
 
 func fillTemplate(template, tenant string) string {
-	return strings.Replace(template, tenantPlaceholder, tenant, 1)
+	return strings.ReplaceAll(template, tenantPlaceholder, tenant)
 }
 
 // checkTenant checks that issuer, tenant and key of a token belong together, as
@@ -276,7 +281,13 @@ func (v *verifier) mayBe(issuer string) bool {
 		return issuer == v.issuer
 	}
 	before, after, _ := strings.Cut(v.issuer, tenantPlaceholder)
-	return len(issuer) >= len(before)+len(after) && strings.HasPrefix(issuer, before) && strings.HasSuffix(issuer, after)
+	places := strings.Count(v.issuer, tenantPlaceholder)
+	length := len(issuer) - (len(v.issuer) - places*len(tenantPlaceholder)) // of all tenants in it
+	if length < 0 || length%places != 0 || !strings.HasPrefix(issuer, before) {
+		return false
+	}
+	tenant, rest := issuer[len(before):][:length/places], issuer[len(before)+length/places:]
+	return rest == fillTemplate(after, tenant)
 }
 
 // clientClaims are the places of a client's id, the standard one first.

@@ -1,0 +1,173 @@
+package bearer
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"example.com/bearer/internal/jose"
+	"example.com/bearer/internal/jwks"
+)
+
+// problems are what is wrong with a Config.
+type problems []error
+
+func (p *problems) add(field, format string, args ...any) {
+	*p = append(*p, fmt.Errorf("bearer: Config.%s: "+format, append([]any{field}, args...)...))
+}
+
+// newVerifier returns the verifier that cfg describes, without keys, and where
+// those are.
+func newVerifier(cfg *Config, bad *problems) (*verifier, jwks.Config) {
+	v := &verifier{
+		template:      cfg.IssuerTemplate != "",
+		tenants:       slices.Clone(cfg.Tenants),
+		audience:      slices.Clone(cfg.Audience),
+		audienceClaim: cfg.AudienceClaim,
+		scopeClaims:   slices.Clone(cfg.ScopeClaims),
+	}
+	issuer, base := checkIssuer(cfg, bad)
+	v.issuer = issuer
+	if len(cfg.Audience) == 0 {
+		bad.add("Audience", "required: the \"aud\" of tokens that are meant for this API")
+	}
+	if slices.Contains(cfg.Audience, "") {
+		bad.add("Audience", "an empty string is no audience; it must be what the tokens' \"aud\" says")
+	}
+	if v.audienceClaim == "" {
+		v.audienceClaim = "aud"
+	}
+	v.algorithms = checkAlgorithms(cfg.Algorithms, bad)
+	v.types = checkTypes(cfg.TokenTypes, bad)
+	v.maxLength = checkMaxLength(cfg.MaxTokenLength, bad)
+	if len(v.scopeClaims) == 0 {
+		v.scopeClaims = []string{"scope", "scp"}
+	}
+	if slices.Contains(v.scopeClaims, "") {
+		bad.add("ScopeClaims", "an empty string is no claim")
+	}
+	v.leeway = checkLeeway(cfg.Leeway, bad)
+	v.validator = jwt.NewValidator(
+		jwt.WithIssuer(issuer),
+		jwt.WithAudience(v.audience...),
+		jwt.WithExpirationRequired(),
+		jwt.WithIssuedAt(),
+		jwt.WithLeeway(v.leeway),
+	)
+	return v, jwks.Config{Issuer: issuer, Base: base, URL: cfg.JWKSURL, Client: cfg.Client, Algorithms: v.algorithms}
+}
+
+// checkIssuer returns the issuer, or the template of issuers, and the URL that
+// discovery starts from.
+func checkIssuer(cfg *Config, bad *problems) (issuer, base string) {
+	issuer, base = cfg.Issuer, cfg.Issuer
+	field := "Issuer"
+	if cfg.IssuerTemplate != "" {
+		issuer, base, field = cfg.IssuerTemplate, fillTemplate(cfg.IssuerTemplate, "common"), "IssuerTemplate"
+		if cfg.Issuer != "" {
+			bad.add("IssuerTemplate", "cannot be set together with Issuer")
+		}
+		if !strings.Contains(issuer, tenantPlaceholder) {
+			bad.add("IssuerTemplate", "%q must hold %s", issuer, tenantPlaceholder)
+		}
+		// Whose host "common" is nobody knows.
+		if host, _, _ := strings.Cut(strings.TrimPrefix(issuer, "https://"), "/"); cfg.JWKSURL == "" && strings.Contains(host, tenantPlaceholder) {
+			bad.add("IssuerTemplate", "%q has another host for each tenant; set JWKSURL", issuer)
+		}
+	} else if len(cfg.Tenants) > 0 {
+		bad.add("Tenants", "needs IssuerTemplate")
+	}
+	if slices.Contains(cfg.Tenants, "") {
+		bad.add("Tenants", "an empty string is no tenant")
+	}
+	if issuer == "" {
+		bad.add("Issuer", "required: the \"iss\" claim of the tokens to accept")
+	} else if cfg.JWKSURL == "" {
+		if err := jwks.CheckURL(base); err != nil {
+			bad.add(field, "%w; or set JWKSURL", err)
+		} else if strings.ContainsAny(issuer, "?#") {
+			bad.add(field, "%q must have no query (RFC 8414, section 2); or set JWKSURL", issuer)
+		}
+	}
+	if cfg.JWKSURL != "" {
+		if err := jwks.CheckURL(cfg.JWKSURL); err != nil {
+			bad.add("JWKSURL", "%w", err)
+		}
+	}
+	return issuer, base
+}
+
+// checkAlgorithms returns the accepted algorithms, each by its one name.
+func checkAlgorithms(names []string, bad *problems) []string {
+	if len(names) == 0 {
+		return jose.Algorithms
+	}
+	var algorithms []string
+	for _, name := range names {
+		if method := jose.Method(name); method == nil {
+			bad.add("Algorithms", "%q is not one of %s", name, strings.Join(jose.Algorithms, ", "))
+		} else {
+			algorithms = append(algorithms, method.Alg())
+		}
+	}
+	return algorithms
+}
+
+// checkTypes returns the accepted types of tokens, as mediaType has them.
+func checkTypes(types []string, bad *problems) []string {
+	if len(types) == 0 {
+		return []string{"jwt", "at+jwt", ""}
+	}
+	var accepted []string
+	for _, t := range types {
+		name := mediaType(t)
+		switch {
+		case t != "" && !isToken(strings.Replace(name, "/", "", 1)):
+			bad.add("TokenTypes", "%q is no media type", t)
+		case slices.Contains(accepted, name):
+			bad.add("TokenTypes", "%q is there twice", t)
+		}
+		accepted = append(accepted, name)
+	}
+	return accepted
+}
+
+func checkMaxLength(n int, bad *problems) int {
+	switch {
+	case n == 0:
+		return defaultMaxLength
+	case n < 0:
+		bad.add("MaxTokenLength", "%d is no length", n)
+	case n > maxMaxLength:
+		bad.add("MaxTokenLength", "%d is more than %d", n, maxMaxLength)
+	}
+	return n
+}
+
+func checkLeeway(leeway time.Duration, bad *problems) time.Duration {
+	switch {
+	case leeway == 0:
+		return defaultLeeway
+	case leeway > maxLeeway:
+		bad.add("Leeway", "%v is more than %v", leeway, maxLeeway)
+	}
+	return max(leeway, 0)
+}
+
+// checkHeader returns the canonical name of the header that holds the token.
+func checkHeader(name string, bad *problems) string {
+	header := http.CanonicalHeaderKey(name)
+	switch {
+	case header == "":
+		return authorization
+	case header == authorization:
+		bad.add("Header", "leave it empty for Authorization with the scheme Bearer")
+	case !isToken(header):
+		bad.add("Header", "%q is not the name of a header", name)
+	}
+	return header
+}
