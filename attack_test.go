@@ -1,10 +1,12 @@
 package bearer_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
@@ -12,8 +14,10 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -64,7 +68,8 @@ func TestAttacks(t *testing.T) {
 	good := payload(iss, "")
 	hs256 := func(secret []byte) func(string) []byte {
 		return func(signed string) []byte {
-			mac := hmac.New(sha256.New, secret)
+			// Zero bytes at its end do not change an HMAC, and FIPS 140 wants 14 bytes.
+			mac := hmac.New(sha256.New, append(secret, make([]byte, max(0, 14-len(secret)))...))
 			mac.Write([]byte(signed))
 			return mac.Sum(nil)
 		}
@@ -122,12 +127,7 @@ func TestAttacks(t *testing.T) {
 		{"golang/go#14750", "iſs for iss", token(members(`"typ":"JWT"`), fmt.Sprintf(`{"iſs":%q,"aud":%q,"exp":4000000000}`, iss.URL, audience), rs256(k))},
 		{"golang-jwt/jwt#526", "nbf that overflows", token(members(`"typ":"JWT"`), strings.Replace(good, "{", `{"nbf":1e19,`, 1), rs256(k))},
 		{"RFC 7518, 3.5", "PSS with another salt", token(`{"alg":"PS256","kid":"open"}`, good, func(signed string) []byte {
-			sum := sha256.Sum256([]byte(signed))
-			sig, err := rsa.SignPSS(rand.Reader, k, crypto.SHA256, sum[:], &rsa.PSSOptions{SaltLength: 8})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return sig
+			return signPSS(k, []byte(signed), 8)
 		})},
 		{"CVE-2025-30204", "a million dots", strings.Repeat(".", 16<<10)},
 		{"CVE-2024-21319", "a header bomb", token(members(`"x":`+strings.Repeat("[", 10000)), good, rs256(k))},
@@ -153,20 +153,43 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
+// smallKey returns an RSA key of two primes with so many bits each. crypto/rsa makes
+// no small ones under FIPS 140.
+func smallKey(bits int) *rsa.PrivateKey {
+	one, e := big.NewInt(1), big.NewInt(65537)
+	for {
+		var primes [2]*big.Int
+		for i := range primes {
+			random := make([]byte, bits/8)
+			rand.Read(random)
+			random[0] |= 0xc0
+			random[len(random)-1] |= 1
+			for primes[i] = new(big.Int).SetBytes(random); !primes[i].ProbablyPrime(20); {
+				primes[i].Add(primes[i], big.NewInt(2))
+			}
+		}
+		p, q := primes[0], primes[1]
+		phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+		if d := new(big.Int).ModInverse(e, phi); d != nil {
+			return &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: new(big.Int).Mul(p, q), E: 65537}, D: d}
+		}
+	}
+}
+
 // RFC 8725, section 2.2: 512 to 2047 bits are too few. The key sets are tested
 // in TestOddKeys; this is the whole way of a token signed with such a key.
 func TestWeakKey(t *testing.T) {
-	k, err := rsa.GenerateKey(rand.Reader, 1024)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := smallKey(512)
 	iss, auth := newAuth(t)
 	keys := append(published(t, iss), marshal(rsaJWK(&k.PublicKey)))
 	iss.SetKeys(marshal(map[string]any{"keys": keys}))
 	signed := encode(`{"alg":"RS256","kid":"odd"}`) + "." + encode(payload(iss, ""))
 	sum := sha256.Sum256([]byte(signed))
-	sig, err := rsa.SignPKCS1v15(nil, k, crypto.SHA256, sum[:])
-	if err != nil {
+	// RFC 8017, section 9.2.
+	prefix := []byte{0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}
+	padding := bytes.Repeat([]byte{0xff}, 128-3-len(prefix)-len(sum))
+	sig := power(k, slices.Concat([]byte{0, 1}, padding, []byte{0}, prefix, sum[:]))
+	if err := rsa.VerifyPKCS1v15(&k.PublicKey, crypto.SHA256, sum[:], sig); err != nil && !fips140.Enabled() {
 		t.Fatal(err)
 	}
 	if _, err := auth.Verify(context.Background(), signed+"."+encode(string(sig))); statusOf(err) != 401 {

@@ -49,6 +49,10 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
+// Under FIPS 140 random numbers begin with a measurement of time, which stands
+// still in a testing/synctest bubble: the first one must be taken before.
+func init() { rand.Read(make([]byte, 1)) }
+
 // Claims are claims of a token by name. A nil value removes a claim that the
 // token would have without it.
 type Claims map[string]any

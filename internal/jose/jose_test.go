@@ -122,6 +122,7 @@ func TestReadKey(t *testing.T) {
 		{"exponent 2", r(rsaN, "Ag"), false, false},
 		{"exponent 3", r(rsaN, "Aw"), true, true},
 		{"exponent 2^32+1", r(rsaN, "AQAAAAE"), false, false},
+		{"exponent 2^32+3", r(rsaN, "AQAAAAM"), false, false}, // 3 in an int of 32 bits
 		{"exponent with a zero before it", r(rsaN, "AAEAAQ"), true, false},
 		{"no exponent", r(rsaN, ""), false, false},
 		{"padding", r(rsaN, "AQAB=="), true, false},
