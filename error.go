@@ -1,12 +1,15 @@
 package bearer
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -30,7 +33,8 @@ type Error struct {
 	Code string
 
 	// Reason is a stable word for what is wrong, for metrics and tests: one of
-	// those that docs/refusals.md lists, such as "expired". It is not sent.
+	// those that docs/refusals.md lists, such as "expired". It is not sent. An
+	// Error of the caller's own without one counts as "denied".
 	Reason string
 
 	// Description says in a fixed phrase what is wrong. It holds nothing from
@@ -59,13 +63,23 @@ type Error struct {
 	Err error
 }
 
-// Error returns the description and the cause. It is for logs: the cause may
-// quote short pieces of the token's header and claims.
+// Error returns the description, the reason and the cause in one line. It is for
+// logs: the cause may quote short pieces of the token's header and claims.
 func (e *Error) Error() string {
-	if e.Err == nil {
-		return "bearer: " + e.Description
+	s := "bearer: " + cmp.Or(e.Description, http.StatusText(e.Status), "request refused")
+	c, _ := e.Err.(*cause)
+	if e.Reason != "" && (c == nil || c.reason != e.Reason) { // a cause begins with it
+		s += ": " + e.Reason
 	}
-	return "bearer: " + e.Description + ": " + e.Err.Error()
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) { // a caller's own error may have lines
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // Unwrap returns e.Err.
@@ -183,13 +197,7 @@ func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err erro
 	if e == nil {
 		e = refuse(&cause{reason: "internal", err: err})
 	}
-	if e.Status < 400 || e.Status > 599 {
-		// An Error of the caller's own whose status would not refuse, or not
-		// even be one.
-		refusing := *e
-		refusing.Status = http.StatusForbidden
-		e = &refusing
-	}
+	e = e.asReplied()
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	if challenges := m.challenger.challenges(e, r); len(challenges) > 0 {
@@ -212,6 +220,21 @@ func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err erro
 	h.Del("Content-Encoding")
 	w.WriteHeader(e.Status)
 	w.Write(e.body())
+}
+
+// asReplied returns e, or for an Error of the caller's own that needs it, a copy with
+// a status that refuses and with a reason.
+func (e *Error) asReplied() *Error {
+	refuses := 400 <= e.Status && e.Status <= 599
+	if refuses && e.Reason != "" {
+		return e
+	}
+	own := *e
+	if !refuses {
+		own.Status = http.StatusForbidden
+	}
+	own.Reason = cmp.Or(e.Reason, "denied")
+	return &own
 }
 
 // body returns a JSON object with the members of RFC 6749, section 5.2.

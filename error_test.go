@@ -272,3 +272,27 @@ func TestClippedInLog(t *testing.T) {
 func debugLogger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
+
+// An Error is one line for a log, and says why.
+func TestErrorText(t *testing.T) {
+	iss, auth := newAuth(t)
+	_, expired := auth.Verify(t.Context(), iss.Token(audience, bearertest.Claims{"exp": 1000000000}))
+	_, malformed := auth.Verify(t.Context(), "abc")
+	for _, tt := range []struct {
+		err  error
+		want string // the beginning
+	}{
+		{expired, `bearer: the token has expired: expired: exp is "2001-09-09T01:46:40Z", want later than 2`},
+		{malformed, "bearer: the token is malformed: malformed: not three parts with dots between them"},
+		{&bearer.Error{Status: 403}, "bearer: Forbidden"},
+		{&bearer.Error{}, "bearer: request refused"},
+		{&bearer.Error{Status: 402, Reason: "unpaid", Description: "pay first"}, "bearer: pay first: unpaid"},
+		{&bearer.Error{Status: 402, Reason: "unpaid", Err: errors.Join(io.EOF, errors.New("a\r\nb"))}, "bearer: Payment Required: unpaid: EOF a  b"},
+	} {
+		for _, got := range []string{tt.err.Error(), fmt.Sprintf("%v", tt.err), fmt.Sprintf("%+v", tt.err)} {
+			if !strings.HasPrefix(got, tt.want) || strings.ContainsAny(got, "\r\n") {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+		}
+	}
+}

@@ -15,10 +15,15 @@ type Outcome struct {
 	Request *http.Request // nil for [Middleware.Verify]
 
 	// Claims are the request's own copy of the token's claims, which the handler
-	// sees too. They are nil if the token did not verify.
+	// sees too, and may change once Observe has returned. They are nil if the token
+	// did not verify.
 	Claims *Claims
 
-	Err    *Error // nil if nothing was refused; not to be changed
+	// Err is nil if nothing was refused. It is not to be changed. A request that was
+	// cancelled while it waited for keys has the reason "keys_unavailable" and the
+	// error of its context in Err.Err.
+	Err *Error
+
 	Issuer string // as configured, of the issuer by whose rules the token was judged; empty if there was none. Safe as a label
 	Cached bool   // the token had been verified before
 }
@@ -31,6 +36,9 @@ type observer struct {
 
 // tell tells of a verdict, and writes a debug record if it is worth one.
 func (ob *observer) tell(ctx context.Context, o Outcome) {
+	if o.Err != nil {
+		o.Err = o.Err.asReplied()
+	}
 	if ob.observe != nil {
 		ob.observe(ctx, o)
 	}

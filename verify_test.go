@@ -49,6 +49,9 @@ func checkRefused(t *testing.T, c *bearer.Claims, err error, reason string, sent
 	if !errors.Is(err, sentinel) {
 		t.Errorf("got %v, want %v in it", err, sentinel)
 	}
+	if e.Reason != reason {
+		t.Errorf("Reason = %q, want %q", e.Reason, reason)
+	}
 	if got := e.Err.Error(); got != reason && !strings.HasPrefix(got, reason+": ") && !strings.HasPrefix(got, reason+" is ") {
 		t.Errorf("got %v, want the reason %s", e.Err, reason)
 	}
