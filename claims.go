@@ -112,8 +112,7 @@ type confirmation struct {
 type verified struct {
 	claims  Claims
 	payload payload // that claims.payload points to
-	issuer  string  // as configured
-	keys    *keyring
+	by      *verifier
 	key     *jwks.Key // that signed the token
 	from    int64     // microseconds of Unix time: the token is valid after that,
 	until   int64     // and before this
@@ -159,6 +158,7 @@ type claimsContext struct {
 	claims   *Claims   // nil for an anonymous request
 	verified *verified // what the claims are of; nil if there are none, or if they came by NewContext
 	cached   bool      // for Outcome
+	asked    int64     // when Revoked was, in microseconds of Unix time; zero if it was not
 	by       any       // the Middleware that judged the request; nil if the claims came by NewContext
 
 	own      Claims    // the request's copy, that claims points to

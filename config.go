@@ -119,6 +119,26 @@ type Config struct {
 	// that the default comes to 16 MiB with tokens of 1 KiB, and to 64 at most.
 	TokenCache int
 
+	// Revoked is asked whether a verified token has been revoked, on every use of
+	// one: in each wrapper, in Authenticate and in Verify, with tokens from the cache
+	// too. True is answered with 401 and invalid_token, an error with 503, since the
+	// token is then neither good nor bad.
+	//
+	// Look for the token's ID, for its Subject together with IssuedAt (all that was
+	// issued before a logout), or for a session that Decode gives ("sid"); what is
+	// unique only within an issuer goes with Issuer. The token's text is of no use
+	// for it: one ECDSA signature can be written in two ways.
+	//
+	// Revoked is called by many goroutines at once, with claims of its own and with
+	// the request's context, which ends after 1 second. A panic counts as an error,
+	// and so does an answer that is late; the first one is logged. At most 1024 calls
+	// run at one time. A call that ignores the end of its context keeps its place.
+	// Wrappers inside of one another share an answer for a second; Authenticate
+	// asks each time, so that a connection can be looked at hours later.
+	//
+	// A token that another Middleware judges, with Or, must pass its Revoked too.
+	Revoked func(ctx context.Context, c *Claims) (bool, error)
+
 	// Observe is told of every verdict, for metrics, traces and audits: once when a
 	// token is judged or a request refused for want of one, and once more when a
 	// later wrapper refuses that request. A wrapper that authenticates by itself
@@ -162,6 +182,7 @@ func New(cfg Config) (*Middleware, error) {
 		log = slog.Default()
 	}
 	source.Log = log
+	v.revoked = newRevocation(cfg.Revoked, log)
 	v.keys = &keyring{Source: jwks.New(source)}
 	return &Middleware{
 		issuers:      newIssuers(v),
@@ -170,6 +191,7 @@ func New(cfg Config) (*Middleware, error) {
 		maxLength:    v.maxLength,
 		challenger:   challenger{realm: cfg.Realm},
 		observer:     observer{log: log, observe: cfg.Observe},
+		revoked:      v.revoked,
 		errorHandler: cfg.ErrorHandler,
 	}, nil
 }

@@ -157,10 +157,13 @@ var replies = map[string]reply{
 	"issued_in_future":   {401, codeInvalidToken, "the token was issued in the future", jwt.ErrTokenInvalidClaims},
 	"claims":             {401, codeInvalidToken, "the token's claims are not valid", jwt.ErrTokenInvalidClaims},
 	"bound":              {401, codeInvalidToken, "the token is bound to a key and is no bearer token", jwt.ErrTokenInvalidClaims},
+	"revoked":            {401, codeInvalidToken, "the token has been revoked", jwt.ErrTokenInvalidClaims},
 	"insufficient_scope": {403, codeInsufficientScope, "the token lacks a scope that this request needs", nil},
 	"denied":             {403, codeInsufficientScope, "the token does not allow this request", nil},
 	"keys_unavailable":   {503, "", "the keys that the token is verified with cannot be had at present", errKeysUnavailable},
 	"internal":           {500, "", "internal error", nil},
+
+	"revocation_unavailable": {503, "", "whether the token has been revoked cannot be told at present", nil},
 }
 
 // refuse returns the Error for c.

@@ -11,6 +11,8 @@ import (
 	"example.com/bearer/internal/jwks"
 )
 
+const maxErrorText = 500 // bytes of an error that is not ours, in logs
+
 // keyring is the keys of one issuer for a verifier: what internal/jwks says of them
 // becomes the cause of a refusal here and nowhere else.
 type keyring struct {
@@ -51,7 +53,6 @@ func (k *keyring) awaitNewer(ctx context.Context, old *jwks.Set, kid string, a j
 
 // unavailable returns the cause for want of keys.
 func unavailable(err error) error {
-	const maxErrorText = 500 // bytes of why a fetch failed, in logs
 	c := &cause{reason: "keys_unavailable", retryAfter: time.Second}
 	var u *jwks.UnavailableError
 	if errors.As(err, &u) {

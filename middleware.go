@@ -17,6 +17,7 @@ type Middleware struct {
 	maxLength    int         // of a token, in bytes; issuers may have less
 	challenger   challenger
 	observer     observer
+	revoked      *revocation // nil if nobody is to be asked
 	errorHandler func(http.ResponseWriter, *http.Request, *Error)
 }
 
@@ -45,6 +46,9 @@ func (m *Middleware) Optional(next http.Handler) http.Handler { return m.guard(t
 // [*Error], for [Middleware.WriteError] or to be translated.
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 	if c := m.passed(r.Context()); c != nil {
+		if err := m.checkRevoked(r.Context(), c.verified); err != nil {
+			return m.answer(r.Context(), r, judgement{nil, c.verified.by.issuer, c.cached}, err)
+		}
 		return c.claims, nil
 	}
 	j, err := m.authenticate(r)
@@ -112,6 +116,9 @@ func (m *Middleware) guard(optional bool, check func(*http.Request, *Claims) err
 				switch {
 				case err == nil:
 					c = newClaimsContext(r.Context(), m, j.verified, j.cached)
+					if m.asks(j.verified) {
+						c.asked = time.Now().UnixMicro()
+					}
 				case optional && errors.Is(err, errNoCredentials):
 					m.serve(next, w, r, r.WithContext(&claimsContext{Context: r.Context(), by: m}))
 					return
@@ -121,12 +128,17 @@ func (m *Middleware) guard(optional bool, check func(*http.Request, *Claims) err
 				}
 				inner = r.WithContext(c)
 			}
-			o := Outcome{Request: inner, Claims: c.claims, Issuer: c.verified.issuer, Cached: c.cached}
-			if check != nil {
-				if err := check(inner, c.claims); err != nil {
-					m.refuse(w, o, err)
-					return
-				}
+			o := Outcome{Request: inner, Claims: c.claims, Issuer: c.verified.by.issuer, Cached: c.cached}
+			var err error
+			if inner == r && m.asks(c.verified) && time.Since(time.UnixMicro(c.asked)) >= revokedShared {
+				err = m.checkRevoked(r.Context(), c.verified)
+			}
+			if err == nil && check != nil {
+				err = check(inner, c.claims)
+			}
+			if err != nil {
+				m.refuse(w, o, err)
+				return
 			}
 			if inner == r {
 				next.ServeHTTP(w, r)
@@ -191,9 +203,24 @@ func (m *Middleware) authenticate(r *http.Request) (judgement, error) {
 func (m *Middleware) verify(ctx context.Context, text string) (judgement, error) {
 	j, err := m.lookUp(ctx, text)
 	if err == nil {
+		err = m.checkRevoked(ctx, j.verified)
+	}
+	if err == nil {
 		err = checkBinding(j.claims.cnf)
 	}
 	return j, err
+}
+
+// asks reports whether it takes a function of the caller's to tell if v was revoked.
+func (m *Middleware) asks(v *verified) bool { return m.revoked != nil || v.by.revoked != nil }
+
+// checkRevoked refuses a token that was revoked. The Middleware that judged it may
+// be another one, and what that knows counts too.
+func (m *Middleware) checkRevoked(ctx context.Context, v *verified) error {
+	if err := m.revoked.check(ctx, v); err != nil || v.by.revoked == m.revoked {
+		return err
+	}
+	return v.by.revoked.check(ctx, v)
 }
 
 // lookUp returns what the token text is. A token that was verified before, and for
@@ -204,10 +231,10 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 	// machine is suspended, and tokens expire meanwhile.
 	now := time.Now()
 	if v := m.cache.get(text); v != nil && v.holds(now) {
-		j := judgement{v, v.issuer, true}
+		j := judgement{v, v.by.issuer, true}
 		// The keys have an age too. A look at them may show that this token's
 		// is gone.
-		if _, err := v.keys.current(ctx, now); err != nil {
+		if _, err := v.by.keys.current(ctx, now); err != nil {
 			return j, err
 		}
 		if !v.key.Withdrawn() {

@@ -32,6 +32,7 @@ type verifier struct {
 	leeway        time.Duration
 	validator     *jwt.Validator
 	keys          *keyring
+	revoked       *revocation // its Middleware's; nil if there is none
 	headers       headerMemo
 }
 
@@ -108,7 +109,7 @@ func badSignature(set *jwks.Set, h *header) error {
 
 // readClaims reads and judges the payload of a token that was signed with k.
 func (v *verifier) readClaims(t *token, k *jwks.Key) (*verified, error) {
-	out := &verified{payload: payload{text: string(t.payload)}, issuer: v.issuer, keys: v.keys, key: k}
+	out := &verified{payload: payload{text: string(t.payload)}, by: v, key: k}
 	out.claims.payload = &out.payload
 	c, reg := &out.claims, &t.scratch.registered
 	tenant, err := v.scan(c, reg)
