@@ -1,0 +1,201 @@
+package dpop
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"example.com/bearer/internal/base64url"
+	"example.com/bearer/internal/jose"
+	"example.com/bearer/internal/strictjson"
+)
+
+// Bounds on what a stranger may send.
+const (
+	maxProof   = 8 << 10 // bytes of the encoded proof; one with a key of RSA-4096 has 2.3 KiB
+	maxID      = 256     // bytes of "jti"
+	maxMembers = 256     // of the header and of the payload, inner objects included
+)
+
+// A Proof is a DPoP proof that is well-formed. Nothing more is known of it: it may
+// be anybody's, for any request.
+type Proof struct {
+	key       *jose.Key
+	method    jwt.SigningMethod
+	signed    string
+	signature []byte
+	claims
+}
+
+// claims are what a proof says (RFC 9449, section 4.2).
+type claims struct {
+	id, htm, htu, ath string
+	nonce             string // empty if there is none, or one that is no string
+	iat               time.Time
+	exp, nbf          time.Time // zero if absent
+}
+
+// Parse reads the proof in a request's DPoP fields. It does no more than look at
+// its form, and whether its algorithm is accepted: nothing that costs much, and
+// nothing that needs a clock.
+func (v *Verifier) Parse(fields []string) (*Proof, error) {
+	// RFC 9449, section 4.3: exactly one field.
+	switch {
+	case len(fields) == 0:
+		return nil, badProof("proof_missing", "")
+	case len(fields) > 1:
+		return nil, badProof("proof_count", strconv.Itoa(len(fields))+" fields")
+	}
+	text := fields[0]
+	if len(text) > maxProof {
+		return nil, &Error{Code: InvalidProof, Reason: "proof_size",
+			Got: strconv.Itoa(len(text)) + " bytes", Want: strconv.Itoa(maxProof) + " at most"}
+	}
+	compact, ok := jose.Cut(text)
+	if !ok {
+		first, _, _ := strings.Cut(text, ",")
+		if _, several := jose.Cut(first); several {
+			return nil, badProof("proof_count", "several proofs in one field")
+		}
+		return nil, badProof("proof_form", "not three parts with dots between them")
+	}
+	var room [maxProof * 3 / 4]byte
+	decode := func(part string) ([]byte, bool) {
+		n, ok := base64url.Decode(room[:], part)
+		return room[:n], ok
+	}
+	header, ok := decode(compact.Header)
+	if !ok {
+		return nil, badProof("proof_form", "the header is not base64url")
+	}
+	p := &Proof{signed: compact.Signed}
+	if err := p.readHeader(v, string(header)); err != nil {
+		return nil, err
+	}
+	payload, ok := decode(compact.Payload)
+	if !ok {
+		return nil, badProof("proof_form", "the payload is not base64url")
+	}
+	if err := p.readClaims(string(payload)); err != nil {
+		return nil, err
+	}
+	signature, ok := decode(compact.Signature)
+	if !ok {
+		return nil, badProof("proof_form", "the signature is not base64url")
+	}
+	p.signature = slices.Clone(signature)
+	return p, nil
+}
+
+// readHeader reads the JOSE header. Names and places of other keys ("kid", "jku",
+// "x5u", "x5c") are ignored: "jwk" is the proof's key.
+func (p *Proof) readHeader(v *Verifier, text string) error {
+	var typ, alg, jwk, extension string
+	o := strictjson.Object{Text: text, MaxMembers: maxMembers}
+	for o.Next() {
+		switch o.Name {
+		case "typ":
+			typ, _ = o.Value.Text()
+		case "alg":
+			alg, _ = o.Value.Text()
+		case "jwk":
+			jwk = string(o.Value)
+		case "crit", "b64":
+			extension = o.Name
+		}
+	}
+	if err := o.Err(); err != nil {
+		return badProof("proof_form", "the header is "+err.Error())
+	}
+	// RFC 9449, section 11.5: a JWT that was signed for another use is no proof.
+	if typ != "dpop+jwt" {
+		return &Error{Code: InvalidProof, Reason: "proof_typ", Got: clip(typ), Want: "dpop+jwt"}
+	}
+	// RFC 7515, section 4.1.11: no extension is understood here, so none that is
+	// critical can be. "b64" (RFC 7797) changes what is signed.
+	if extension != "" {
+		return badProof("proof_form", "the header has "+extension)
+	}
+	p.method = jose.Method(alg)
+	if p.method == nil || !slices.Contains(v.algorithms, p.method.Alg()) {
+		return &Error{Code: InvalidProof, Reason: "proof_alg", Got: clip(alg), Want: strings.Join(v.algorithms, " ")}
+	}
+	if jwk == "" {
+		return badProof("proof_key", "no jwk")
+	}
+	key, err := jose.ReadProofKey(jwk)
+	if err != nil {
+		return badProof("proof_key", clip(err.Error()))
+	}
+	if !slices.Contains(key.Algorithms, p.method.Alg()) {
+		return &Error{Code: InvalidProof, Reason: "proof_key", Detail: "the key is not for the algorithm",
+			Got: p.method.Alg(), Want: strings.Join(key.Algorithms, " ")}
+	}
+	p.key = key
+	return nil
+}
+
+// readClaims reads the payload.
+func (c *claims) readClaims(text string) error {
+	// RFC 9449, section 4.3: these four must be there.
+	var hasID, hasMethod, hasURL, hasTime bool
+	badDate := ""
+	date := func(v strictjson.Value, name string) time.Time {
+		t, ok := numericDate(v)
+		if !ok {
+			badDate = name
+		}
+		return t
+	}
+	o := strictjson.Object{Text: text, MaxMembers: maxMembers}
+	for o.Next() {
+		switch o.Name {
+		case "jti":
+			c.id, hasID = o.Value.Text()
+		case "htm":
+			c.htm, hasMethod = o.Value.Text()
+		case "htu":
+			c.htu, hasURL = o.Value.Text()
+		case "ath":
+			c.ath, _ = o.Value.Text()
+		case "nonce":
+			c.nonce, _ = o.Value.Text()
+		case "iat":
+			c.iat, hasTime = date(o.Value, "iat"), true
+		case "exp":
+			c.exp = date(o.Value, "exp")
+		case "nbf":
+			c.nbf = date(o.Value, "nbf")
+		}
+	}
+	switch {
+	case o.Err() != nil:
+		return badProof("proof_form", "the payload is "+o.Err().Error())
+	case !hasID || c.id == "" || len(c.id) > maxID:
+		return badProof("proof_form", "jti is not a string of 1 to 256 bytes")
+	case !hasMethod:
+		return badProof("proof_htm", "no string")
+	case !hasURL:
+		return badProof("proof_htu", "no string")
+	case badDate != "":
+		return badProof("proof_iat", badDate+" is not a time")
+	case !hasTime:
+		return badProof("proof_iat", "no iat")
+	}
+	return nil
+}
+
+// numericDate reads a NumericDate (RFC 7519, section 2) from the beginning of 1970
+// to the end of 9999.
+func numericDate(v strictjson.Value) (time.Time, bool) {
+	seconds, err := strconv.ParseFloat(string(v), 64)
+	if err != nil || v.Kind() == '-' || seconds > jose.MaxNumericDate {
+		return time.Time{}, false
+	}
+	whole, fraction := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(fraction*1e9)), true
+}
