@@ -54,6 +54,7 @@ type Verifier struct {
 	store          Store         // nil if there is a memory
 	memory         *memory
 	identity       any // of store or memory, to be compared; nil if it cannot be
+	headers        headers
 }
 
 // New returns a verifier. The error joins all that is wrong with s, each beginning
@@ -162,6 +163,7 @@ func (v *Verifier) Check(ctx context.Context, p *Proof, r Request, now time.Time
 	if !p.key.Verify(p.method, p.signed, p.signature) {
 		return Accepted{}, badProof("proof_signature", "")
 	}
+	v.headers.keep(p.encoded, p.header)
 	if err := v.checkRequest(p, r); err != nil {
 		return Accepted{}, err
 	}

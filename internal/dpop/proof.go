@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -24,11 +25,17 @@ const (
 // A Proof is a DPoP proof that is well-formed. Nothing more is known of it: it may
 // be anybody's, for any request.
 type Proof struct {
-	key       *jose.Key
-	method    jwt.SigningMethod
+	encoded   string // the header
 	signed    string
 	signature []byte
+	header
 	claims
+}
+
+// A header is a JOSE header that passed every check.
+type header struct {
+	key    *jose.Key
+	method jwt.SigningMethod
 }
 
 // claims are what a proof says (RFC 9449, section 4.2).
@@ -68,13 +75,15 @@ func (v *Verifier) Parse(fields []string) (*Proof, error) {
 		n, ok := base64url.Decode(room[:], part)
 		return room[:n], ok
 	}
-	header, ok := decode(compact.Header)
-	if !ok {
-		return nil, badProof("proof_form", "the header is not base64url")
-	}
-	p := &Proof{signed: compact.Signed}
-	if err := p.readHeader(v, string(header)); err != nil {
-		return nil, err
+	p := &Proof{encoded: compact.Header, signed: compact.Signed}
+	if p.header, ok = v.headers.get(compact.Header); !ok {
+		header, ok := decode(compact.Header)
+		if !ok {
+			return nil, badProof("proof_form", "the header is not base64url")
+		}
+		if err := p.readHeader(string(header), v.algorithms); err != nil {
+			return nil, err
+		}
 	}
 	payload, ok := decode(compact.Payload)
 	if !ok {
@@ -93,7 +102,7 @@ func (v *Verifier) Parse(fields []string) (*Proof, error) {
 
 // readHeader reads the JOSE header. Names and places of other keys ("kid", "jku",
 // "x5u", "x5c") are ignored: "jwk" is the proof's key.
-func (p *Proof) readHeader(v *Verifier, text string) error {
+func (h *header) readHeader(text string, accepted []string) error {
 	var typ, alg, jwk, extension string
 	o := strictjson.Object{Text: text, MaxMembers: maxMembers}
 	for o.Next() {
@@ -120,9 +129,9 @@ func (p *Proof) readHeader(v *Verifier, text string) error {
 	if extension != "" {
 		return badProof("proof_form", "the header has "+extension)
 	}
-	p.method = jose.Method(alg)
-	if p.method == nil || !slices.Contains(v.algorithms, p.method.Alg()) {
-		return &Error{Code: InvalidProof, Reason: "proof_alg", Got: clip(alg), Want: strings.Join(v.algorithms, " ")}
+	method := jose.Method(alg)
+	if method == nil || !slices.Contains(accepted, method.Alg()) {
+		return &Error{Code: InvalidProof, Reason: "proof_alg", Got: clip(alg), Want: strings.Join(accepted, " ")}
 	}
 	if jwk == "" {
 		return badProof("proof_key", "no jwk")
@@ -131,12 +140,54 @@ func (p *Proof) readHeader(v *Verifier, text string) error {
 	if err != nil {
 		return badProof("proof_key", clip(err.Error()))
 	}
-	if !slices.Contains(key.Algorithms, p.method.Alg()) {
+	if !slices.Contains(key.Algorithms, method.Alg()) {
 		return &Error{Code: InvalidProof, Reason: "proof_key", Detail: "the key is not for the algorithm",
-			Got: p.method.Alg(), Want: strings.Join(key.Algorithms, " ")}
+			Got: method.Alg(), Want: strings.Join(key.Algorithms, " ")}
 	}
-	p.key = key
+	*h = header{key, method}
 	return nil
+}
+
+const (
+	maxHeaders      = 1 << 11 // that each half of headers remembers
+	maxHeaderLength = 2 << 10 // bytes of such a header; one with a key of RSA-4096 has 1 KiB
+)
+
+// headers remembers headers by their encoded text. A client sends the same one with
+// each proof, and to read a key takes a good part of the time that its use takes.
+// Only headers of proofs with good signatures get here, so no stranger can fill it.
+type headers struct {
+	mu         sync.RWMutex
+	young, old map[string]header // when young is full, it takes the place of old
+}
+
+func (h *headers) get(encoded string) (header, bool) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	found, ok := h.young[encoded]
+	if !ok {
+		found, ok = h.old[encoded]
+	}
+	return found, ok
+}
+
+// keep keeps the header, unless it is there and will stay.
+func (h *headers) keep(encoded string, read header) {
+	if len(encoded) > maxHeaderLength {
+		return
+	}
+	h.mu.RLock()
+	_, ok := h.young[encoded]
+	h.mu.RUnlock()
+	if ok {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.young == nil || len(h.young) >= maxHeaders {
+		h.young, h.old = make(map[string]header), h.young
+	}
+	h.young[strings.Clone(encoded)] = read // and not the whole proof
 }
 
 // readClaims reads the payload.
