@@ -12,9 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
+	"example.com/bearer/internal/clip"
 	"example.com/bearer/internal/jose"
 )
 
@@ -158,7 +157,7 @@ func (v *Verifier) Check(ctx context.Context, p *Proof, r Request, now time.Time
 	// RFC 9449, section 6.1. What is no thumbprint equals none.
 	if p.key.Thumbprint != r.Thumbprint {
 		return Accepted{}, &Error{Code: InvalidToken, Reason: "binding", Detail: "the proof is made with another key than the token's",
-			Got: p.key.Thumbprint, Want: clip(r.Thumbprint)}
+			Got: p.key.Thumbprint, Want: shown(r.Thumbprint)}
 	}
 	if !p.key.Verify(p.method, p.signed, p.signature) {
 		return Accepted{}, badProof("proof_signature", "")
@@ -182,7 +181,7 @@ func (v *Verifier) Check(ctx context.Context, p *Proof, r Request, now time.Time
 func (v *Verifier) checkRequest(p *Proof, r Request) error {
 	// Methods are case-sensitive (RFC 9110, section 9.1).
 	if p.htm != r.Method {
-		return &Error{Code: InvalidProof, Reason: "proof_htm", Got: clip(p.htm), Want: clip(r.Method)}
+		return &Error{Code: InvalidProof, Reason: "proof_htm", Got: shown(p.htm), Want: shown(r.Method)}
 	}
 	if err := v.checkURL(p.htu, r.Path); err != nil {
 		return err
@@ -210,11 +209,11 @@ func (v *Verifier) checkURL(htu, path string) error {
 	}
 	got, err := parseURL(htu)
 	if err != nil {
-		shown, _, _ := strings.Cut(htu, "?")
-		if strings.IndexByte(shown, '@') >= 0 {
-			shown = "" // there may be a password in it
+		sent, _, _ := strings.Cut(htu, "?")
+		if strings.IndexByte(sent, '@') >= 0 {
+			sent = "" // there may be a password in it
 		}
-		return bad(err.Error(), clip(shown), "")
+		return bad(err.Error(), shown(sent), "")
 	}
 	for _, base := range v.bases {
 		if rest, ok := strings.CutPrefix(got.path, base.path); ok && rest == path && got.origin == base.origin {
@@ -223,9 +222,9 @@ func (v *Verifier) checkURL(htu, path string) error {
 	}
 	var want []string
 	for _, base := range v.bases {
-		want = append(want, clip(base.origin+base.path+path))
+		want = append(want, shown(base.origin+base.path+path))
 	}
-	return bad("", clip(got.origin+got.path), strings.Join(want, " or "))
+	return bad("", shown(got.origin+got.path), strings.Join(want, " or "))
 }
 
 // checkTime judges whether p was made lately, by its nonce or by its own word. It
@@ -332,12 +331,5 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// clip shortens what a stranger sent to what a log record has room for.
-func clip(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return utf8.RuneError
-		}
-		return r
-	}, s[:min(len(s), 200)])
-}
+// shown is as much of what a stranger sent as a log record has room for.
+func shown(s string) string { return clip.To(s, 200) }

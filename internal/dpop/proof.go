@@ -1,7 +1,6 @@
 package dpop
 
 import (
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,7 +121,7 @@ func (h *header) readHeader(text string, accepted []string) error {
 	}
 	// RFC 9449, section 11.5: a JWT that was signed for another use is no proof.
 	if typ != "dpop+jwt" {
-		return &Error{Code: InvalidProof, Reason: "proof_typ", Got: clip(typ), Want: "dpop+jwt"}
+		return &Error{Code: InvalidProof, Reason: "proof_typ", Got: shown(typ), Want: "dpop+jwt"}
 	}
 	// RFC 7515, section 4.1.11: no extension is understood here, so none that is
 	// critical can be. "b64" (RFC 7797) changes what is signed.
@@ -131,14 +130,14 @@ func (h *header) readHeader(text string, accepted []string) error {
 	}
 	method := jose.Method(alg)
 	if method == nil || !slices.Contains(accepted, method.Alg()) {
-		return &Error{Code: InvalidProof, Reason: "proof_alg", Got: clip(alg), Want: strings.Join(accepted, " ")}
+		return &Error{Code: InvalidProof, Reason: "proof_alg", Got: shown(alg), Want: strings.Join(accepted, " ")}
 	}
 	if jwk == "" {
 		return badProof("proof_key", "no jwk")
 	}
 	key, err := jose.ReadProofKey(jwk)
 	if err != nil {
-		return badProof("proof_key", clip(err.Error()))
+		return badProof("proof_key", shown(err.Error()))
 	}
 	if !slices.Contains(key.Algorithms, method.Alg()) {
 		return &Error{Code: InvalidProof, Reason: "proof_key", Detail: "the key is not for the algorithm",
@@ -196,7 +195,7 @@ func (c *claims) readClaims(text string) error {
 	var hasID, hasMethod, hasURL, hasTime bool
 	badDate := ""
 	date := func(v strictjson.Value, name string) time.Time {
-		t, ok := numericDate(v)
+		t, ok := jose.NumericDate(v)
 		if !ok {
 			badDate = name
 		}
@@ -238,15 +237,4 @@ func (c *claims) readClaims(text string) error {
 		return badProof("proof_iat", "no iat")
 	}
 	return nil
-}
-
-// numericDate reads a NumericDate (RFC 7519, section 2) from the beginning of 1970
-// to the end of 9999.
-func numericDate(v strictjson.Value) (time.Time, bool) {
-	seconds, err := strconv.ParseFloat(string(v), 64)
-	if err != nil || v.Kind() == '-' || seconds > jose.MaxNumericDate {
-		return time.Time{}, false
-	}
-	whole, fraction := math.Modf(seconds)
-	return time.Unix(int64(whole), int64(fraction*1e9)), true
 }

@@ -5,10 +5,15 @@ package jose
 
 import (
 	"crypto/rsa"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"example.com/bearer/internal/strictjson"
 )
 
 // MaxNumericDate is the last moment that counts as a NumericDate (RFC 7519,
@@ -68,4 +73,18 @@ func Cut(token string) (Compact, bool) {
 		return Compact{}, false
 	}
 	return Compact{header, payload, signature, token[:len(token)-len(signature)-1]}, true
+}
+
+// NumericDate reads a NumericDate (RFC 7519, section 2) from the beginning of 1970
+// to MaxNumericDate.
+func NumericDate(v strictjson.Value) (time.Time, bool) {
+	if seconds, err := strconv.ParseUint(string(v), 10, 64); err == nil {
+		return time.Unix(int64(min(seconds, math.MaxInt64)), 0), seconds <= MaxNumericDate
+	}
+	seconds, err := strconv.ParseFloat(string(v), 64)
+	if err != nil || v.Kind() == '-' || seconds > MaxNumericDate {
+		return time.Time{}, false
+	}
+	whole, fraction := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(fraction*1e9)), true
 }

@@ -3,8 +3,10 @@ package jose_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/bearer/internal/jose"
+	"example.com/bearer/internal/strictjson"
 )
 
 func TestCut(t *testing.T) {
@@ -143,6 +145,35 @@ func TestReadKeyTellsTheID(t *testing.T) {
 	for _, text := range []string{ecJWK + `,"kid":"a","use":"enc"}`, `{"kid":"a","kty":"AKP"}`, `{"kid":"a","kty":"oct"}`} {
 		if k, kid, err := jose.ReadKey(text); k != nil || kid != "a" || err == nil {
 			t.Errorf("%s: got %v, %q, %v, want the id a and an error", text, k, kid, err)
+		}
+	}
+}
+
+func TestNumericDate(t *testing.T) {
+	for _, tt := range []struct {
+		value strictjson.Value
+		want  time.Time
+		ok    bool
+	}{
+		{"0", time.Unix(0, 0), true},
+		{"1800000000", time.Unix(1800000000, 0), true},
+		{"1800000000.5", time.Unix(1800000000, 5e8), true},
+		{"18e8", time.Unix(1800000000, 0), true},
+		{"253402300799", time.Unix(253402300799, 0), true},
+		{"253402300800", time.Time{}, false},
+		{"253402300799.5", time.Time{}, false},
+		{"18446744073709551616", time.Time{}, false},
+		{"1e400", time.Time{}, false},
+		{"-1", time.Time{}, false},
+		{"-0", time.Time{}, false},
+		{"-1e-400", time.Time{}, false},
+		{`"1800000000"`, time.Time{}, false},
+		{"null", time.Time{}, false},
+		{"true", time.Time{}, false},
+		{"[1800000000]", time.Time{}, false},
+	} {
+		if got, ok := jose.NumericDate(tt.value); ok != tt.ok || ok && !got.Equal(tt.want) {
+			t.Errorf("%s: got %v, %v, want %v, %v", tt.value, got, ok, tt.want, tt.ok)
 		}
 	}
 }
