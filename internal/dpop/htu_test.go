@@ -44,6 +44,8 @@ func TestParseURL(t *testing.T) {
 	}{
 		{"as it is", "https://api.example.com/a/b", "https://api.example.com", "/a/b"},
 		{"scheme and host in upper case", "HTTPS://API.Example.com/A", "https://api.example.com", "/A"},
+		{"scheme alone in upper case", "Https://a.example/a", "https://a.example", "/a"},
+		{"host alone in upper case", "https://A.example/a", "https://a.example", "/a"},
 		{"triplets in lower case", "https://a.example/x%2fy%c3%a9", "https://a.example", "/x%2Fy%C3%A9"},
 		{"unreserved characters encoded", "https://a.example/%7Ea%41%2d%2E%5f%30", "https://a.example", "/~aA-._0"},
 		{"reserved characters encoded", "https://a.example/%40x%3Fy%23%25", "https://a.example", "/%40x%3Fy%23%25"},

@@ -132,10 +132,7 @@ func (h *header) readHeader(text string, accepted []string) error {
 	if method == nil || !slices.Contains(accepted, method.Alg()) {
 		return &Error{Code: InvalidProof, Reason: "proof_alg", Got: shown(alg), Want: strings.Join(accepted, " ")}
 	}
-	if jwk == "" {
-		return badProof("proof_key", "no jwk")
-	}
-	key, err := jose.ReadProofKey(jwk)
+	key, err := jose.ReadProofKey(jwk) // what is absent is no key, either
 	if err != nil {
 		return badProof("proof_key", shown(err.Error()))
 	}
@@ -191,8 +188,6 @@ func (h *headers) keep(encoded string, read header) {
 
 // readClaims reads the payload.
 func (c *claims) readClaims(text string) error {
-	// RFC 9449, section 4.3: these four must be there.
-	var hasID, hasMethod, hasURL, hasTime bool
 	badDate := ""
 	date := func(v strictjson.Value, name string) time.Time {
 		t, ok := jose.NumericDate(v)
@@ -205,17 +200,17 @@ func (c *claims) readClaims(text string) error {
 	for o.Next() {
 		switch o.Name {
 		case "jti":
-			c.id, hasID = o.Value.Text()
+			c.id, _ = o.Value.Text()
 		case "htm":
-			c.htm, hasMethod = o.Value.Text()
+			c.htm, _ = o.Value.Text()
 		case "htu":
-			c.htu, hasURL = o.Value.Text()
+			c.htu, _ = o.Value.Text()
 		case "ath":
 			c.ath, _ = o.Value.Text()
 		case "nonce":
 			c.nonce, _ = o.Value.Text()
 		case "iat":
-			c.iat, hasTime = date(o.Value, "iat"), true
+			c.iat = date(o.Value, "iat")
 		case "exp":
 			c.exp = date(o.Value, "exp")
 		case "nbf":
@@ -225,15 +220,16 @@ func (c *claims) readClaims(text string) error {
 	switch {
 	case o.Err() != nil:
 		return badProof("proof_form", "the payload is "+o.Err().Error())
-	case !hasID || c.id == "" || len(c.id) > maxID:
+	// RFC 9449, section 4.3, check 3: what must be there.
+	case c.id == "" || len(c.id) > maxID:
 		return badProof("proof_form", "jti is not a string of 1 to 256 bytes")
-	case !hasMethod:
-		return badProof("proof_htm", "no string")
-	case !hasURL:
-		return badProof("proof_htu", "no string")
+	case c.htm == "":
+		return badProof("proof_htm", "not a method")
+	case c.htu == "":
+		return badProof("proof_htu", "not a URL")
 	case badDate != "":
 		return badProof("proof_iat", badDate+" is not a time")
-	case !hasTime:
+	case c.iat.IsZero():
 		return badProof("proof_iat", "no iat")
 	}
 	return nil

@@ -105,7 +105,12 @@ func hash(s string) string {
 
 // sign returns the proof with this header and payload as they stand.
 func (c *client) sign(header, payload string) string {
-	signed := encode(header) + "." + encode(payload)
+	return c.signEncoded(encode(header), encode(payload))
+}
+
+// signEncoded is sign for what is encoded already.
+func (c *client) signEncoded(header, payload string) string {
+	signed := header + "." + payload
 	signature, err := c.method.Sign(signed, c.key)
 	if err != nil {
 		panic(err)
@@ -210,12 +215,22 @@ func TestProofForm(t *testing.T) {
 			}
 		}
 	}
+	// A text of which base64url has two spellings.
+	unaligned := func(text string) string {
+		for len(text)%3 == 0 {
+			text += " "
+		}
+		return encode(text)
+	}
 	for _, tt := range []struct {
 		name   string
 		fields []string
 		want   string
 	}{
 		{"good", []string{good()}, ""},
+		{"good, with white space in JSON", []string{alice.signEncoded(unaligned(alice.header()), unaligned(payload()))}, ""},
+		{"another spelling of the header", []string{alice.signEncoded(respell(unaligned(alice.header())), encode(payload()))}, invalid("proof_form")},
+		{"another spelling of the payload", []string{alice.signEncoded(encode(alice.header()), respell(unaligned(payload())))}, invalid("proof_form")},
 		{"none", nil, invalid("proof_missing")},
 		{"two fields", []string{good(), good()}, invalid("proof_count")},
 		{"two fields that are equal", []string{twice, twice}, invalid("proof_count")},
