@@ -523,6 +523,20 @@ func TestProofClaims(t *testing.T) {
 	}
 }
 
+// What must be in a proof is missed before the token is looked at.
+func TestParseMissesClaims(t *testing.T) {
+	v := newVerifier(t, dpop.Settings{})
+	for _, name := range []string{"jti", "htm", "htu", "iat"} {
+		if _, err := v.Parse([]string{alice.sign(alice.header(), with(name, ""))}); err == nil {
+			t.Errorf("a proof without %s is well-formed", name)
+		}
+	}
+	// These it can do without, as far as its form goes.
+	if _, err := v.Parse([]string{alice.sign(alice.header(), with("ath", ""))}); err != nil {
+		t.Errorf("a proof without ath: got %v", err)
+	}
+}
+
 // The key of the token and the proof's must be one.
 func TestBinding(t *testing.T) {
 	v := newVerifier(t, dpop.Settings{})
