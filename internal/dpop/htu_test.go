@@ -183,6 +183,7 @@ func TestCheckURL(t *testing.T) {
 		{"/%zz", "https://api.example.com/%zz", false},
 		{"", "https://api.example.com/", false},
 		{"", "https://api.example.com", false},
+		{"", "https://gateway.example.com/v1", false},
 	} {
 		if err := v.checkURL(tt.htu, tt.path); (err == nil) != tt.want {
 			t.Errorf("a request for %q with %q: got %v, want accepted = %v", tt.path, tt.htu, err, tt.want)
