@@ -3,14 +3,7 @@ package bearer
 import (
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
-)
-
-// The schemes by which a request can carry a token.
-const (
-	schemeBearer = "Bearer"
-	schemeDPoP   = "DPoP" // RFC 9449, section 7.1
 )
 
 // A challenger writes the challenges of refusals: what RFC 6750 (section 3), RFC
@@ -86,28 +79,6 @@ func (c *challenger) challenge(scheme string, e *Error) string {
 		return scheme // what most strangers get, for an allocation less
 	}
 	return string(b)
-}
-
-// usedScheme returns the scheme that a request with the given values of
-// Authorization has tried to use, or "" if that is not clear: there is none, another
-// one or several, or what follows Bearer is no single token.
-func usedScheme(values []string) string {
-	if len(values) != 1 {
-		return ""
-	}
-	value := strings.Trim(values[0], " \t")
-	end := strings.IndexAny(value, " \t")
-	if end < 0 {
-		end = len(value)
-	}
-	// RFC 9110, section 11.1: names of schemes know no letter case.
-	switch token := strings.TrimLeft(value[end:], " "); {
-	case strings.EqualFold(value[:end], schemeDPoP):
-		return schemeDPoP
-	case strings.EqualFold(value[:end], schemeBearer) && token != "" && isToken68(token):
-		return schemeBearer
-	}
-	return ""
 }
 
 // appendQuotable appends s as the inside of a quoted-string (RFC 9110, section

@@ -1,6 +1,7 @@
 package bearer
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"example.com/bearer/internal/dpop"
 	"example.com/bearer/internal/jose"
 	"example.com/bearer/internal/jwks"
 )
@@ -170,4 +172,35 @@ func checkHeader(name string, bad *problems) string {
 		bad.add("Header", "%q is not the name of a header", name)
 	}
 	return header
+}
+
+// newBindings returns how the bindings of tokens are judged.
+func newBindings(cfg *Config, leeway time.Duration, bad *problems) bindings {
+	b := bindings{certificate: cfg.Certificate, required: cfg.RequireBound}
+	if cfg.RequireBound && cfg.DPoP == nil && cfg.Certificate == nil {
+		bad.add("RequireBound", "needs DPoP or Certificate, or else no token is accepted")
+	}
+	if cfg.DPoP == nil {
+		return b
+	}
+	if cfg.Header != "" {
+		bad.add("DPoP", "cannot be set together with Header: its tokens are in Authorization")
+	}
+	b.settings = dpop.Settings{
+		BaseURLs:   slices.Clone(cfg.DPoP.BaseURLs),
+		Algorithms: slices.Clone(cfg.DPoP.Algorithms),
+		MaxAge:     cfg.DPoP.MaxAge,
+		Leeway:     leeway,
+		Store:      cfg.DPoP.Replay,
+	}
+	for _, key := range cfg.DPoP.NonceKeys {
+		b.settings.NonceKeys = append(b.settings.NonceKeys, slices.Clone(key))
+	}
+	var err error
+	if b.proofs, err = dpop.New(b.settings); err != nil {
+		for text := range strings.SplitSeq(err.Error(), "\n") {
+			*bad = append(*bad, errors.New("bearer: Config.DPoP."+text))
+		}
+	}
+	return b
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/bearer/internal/dpop"
 	"example.com/bearer/internal/jwks"
 	"example.com/bearer/internal/strictjson"
 )
@@ -31,6 +32,9 @@ type Claims struct {
 	ExpiresAt time.Time // "exp"
 	IssuedAt  time.Time // "iat"; the zero time if the token has none
 	NotBefore time.Time // "nbf"; the zero time if the token has none
+
+	// Bound is what the token is bound to, of which the sender has given proof.
+	Bound Binding
 
 	payload *payload     // what the claims were read from; nil if they are not from a token
 	idToken bool         // it looks like an ID token: for a hint in the log
@@ -101,10 +105,44 @@ func impostor(name string) bool {
 	return false
 }
 
-// A confirmation is the "cnf" claim (RFC 7800, section 3.1), which binds a token to
-// a key of its sender.
+// A Binding is what a token is bound to, by SHA-256 thumbprints in base64url. The zero
+// value is that of a bearer token.
+type Binding struct {
+	KeyThumbprint  string // of the client's key (RFC 9449, section 6.1); empty if it is bound to none
+	CertThumbprint string // of the client's certificate (RFC 8705, section 3.1); empty if it is bound to none
+}
+
+// A confirmation says what a token is bound to by its "cnf" claim (RFC 7800, section
+// 3.1). The zero value is that of a bearer token.
 type confirmation struct {
-	present bool
+	key         bool // a key, by its thumbprint: "jkt" (RFC 9449, section 6.1)
+	certificate bool // "x5t#S256" (RFC 8705, section 3.1)
+	other       bool // something that is not checked here, or nothing that could be
+}
+
+// readConfirmation reads the "cnf" claim. A thumbprint that is no string is one that
+// nothing has.
+func (c *Claims) readConfirmation(v strictjson.Value) {
+	if v.Kind() != '{' {
+		c.cnf.other = true
+		return
+	}
+	o := strictjson.Object{Text: string(v)}
+	for o.Next() {
+		switch o.Name {
+		case "jkt":
+			c.cnf.key = true
+			c.Bound.KeyThumbprint, _ = o.Value.Text()
+		case "x5t#S256":
+			c.cnf.certificate = true
+			c.Bound.CertThumbprint, _ = o.Value.Text()
+		case "jwk", "jwe", "jku", "kid": // RFC 7800, sections 3.2 to 3.5
+			c.cnf.other = true
+		}
+	}
+	if !c.cnf.key && !c.cnf.certificate {
+		c.cnf.other = true
+	}
 }
 
 // A verified token is what verification made of it. It does not change, and serves
@@ -155,19 +193,20 @@ type contextKey struct{}
 // on every request, and because by must not be for others to set.
 type claimsContext struct {
 	context.Context
-	claims   *Claims   // nil for an anonymous request
-	verified *verified // what the claims are of; nil if there are none, or if they came by NewContext
-	cached   bool      // for Outcome
-	asked    int64     // when Revoked was, in microseconds of Unix time; zero if it was not
-	by       any       // the Middleware that judged the request; nil if the claims came by NewContext
+	claims   *Claims    // nil for an anonymous request
+	verified *verified  // what the claims are of; nil if there are none, or if they came by NewContext
+	cached   bool       // for Outcome
+	asked    int64      // when Revoked was, in microseconds of Unix time; zero if it was not
+	used     []dpop.Use // the proofs that the request has used up, for whichever Middleware
+	by       any        // the Middleware that judged the request; nil if the claims came by NewContext
 
 	own      Claims    // the request's copy, that claims points to
 	audience [2]string // room for its audience, which is seldom longer
 }
 
 // newClaimsContext returns a context for a request with the token that v is.
-func newClaimsContext(ctx context.Context, by any, v *verified, cached bool) *claimsContext {
-	c := &claimsContext{Context: ctx, verified: v, cached: cached, by: by, own: v.claims}
+func newClaimsContext(ctx context.Context, by any, v *verified, cached bool, used []dpop.Use) *claimsContext {
+	c := &claimsContext{Context: ctx, verified: v, cached: cached, used: used, by: by, own: v.claims}
 	c.own.Audience = append(c.audience[:0], v.claims.Audience...)
 	c.claims = &c.own
 	return c
@@ -181,6 +220,14 @@ func (c *claimsContext) Value(key any) any {
 		return c
 	}
 	return c.Context.Value(key)
+}
+
+// usedProofs returns the proofs that the request of ctx has used up.
+func usedProofs(ctx context.Context) []dpop.Use {
+	if c, ok := ctx.Value(contextKey{}).(*claimsContext); ok {
+		return c.used
+	}
+	return nil
 }
 
 // FromContext returns the claims of the request that ctx belongs to. It reports
@@ -198,5 +245,5 @@ func FromContext(ctx context.Context) (*Claims, bool) {
 // request. It vouches for nothing: [Middleware.RequireScope] and its siblings
 // do not trust claims that came this way.
 func NewContext(ctx context.Context, c *Claims) context.Context {
-	return &claimsContext{Context: ctx, claims: c}
+	return &claimsContext{Context: ctx, claims: c, used: usedProofs(ctx)}
 }

@@ -139,6 +139,24 @@ type Config struct {
 	// A token that another Middleware judges, with Or, must pass its Revoked too.
 	Revoked func(ctx context.Context, c *Claims) (bool, error)
 
+	// DPoP makes tokens acceptable that are bound to a key of the client (RFC 9449),
+	// each request with a proof of that key. If it is nil they are refused. It cannot
+	// be used together with Header.
+	DPoP *DPoP
+
+	// Certificate returns the certificate of a request's client, in DER, or nil if
+	// there is none, and makes tokens acceptable that are bound to one (RFC 8705):
+	// [ConnectionCertificate], or what [ForwardedCertificate] returns, or a function
+	// for a proxy with a way of its own. If it is nil such tokens are refused, and so
+	// is a request for which it returns an error. It is called for each request with
+	// such a token, by many goroutines at once. That certificates are to be trusted
+	// for anything else is not checked.
+	Certificate func(*http.Request) ([]byte, error)
+
+	// RequireBound refuses tokens that are bound to nothing. It needs DPoP or
+	// Certificate.
+	RequireBound bool
+
 	// Observe is told of every verdict, for metrics, traces and audits: once when a
 	// token is judged or a request refused for want of one, and once more when a
 	// later wrapper refuses that request. A wrapper that authenticates by itself
@@ -163,6 +181,7 @@ func New(cfg Config) (*Middleware, error) {
 	var bad problems
 	v, source := newVerifier(&cfg, &bad)
 	header := checkHeader(cfg.Header, &bad)
+	bindings := newBindings(&cfg, v.leeway, &bad)
 	if strings.ContainsFunc(cfg.Realm, func(r rune) bool { return r < ' ' || r > '~' }) {
 		bad.add("Realm", "%q has characters that a header cannot carry", cfg.Realm)
 	}
@@ -189,7 +208,8 @@ func New(cfg Config) (*Middleware, error) {
 		cache:        newTokenCache(tokens),
 		header:       header,
 		maxLength:    v.maxLength,
-		challenger:   challenger{realm: cfg.Realm},
+		challenger:   challenger{realm: cfg.Realm, algs: bindings.algorithms(), dpopOnly: bindings.dpopOnly()},
+		bindings:     bindings,
 		observer:     observer{log: log, observe: cfg.Observe},
 		revoked:      v.revoked,
 		errorHandler: cfg.ErrorHandler,

@@ -7,13 +7,21 @@ import (
 
 const authorization = "Authorization"
 
-// credentials returns the token that a request's header h has in the header of the
-// given name (RFC 6750, section 2.1; RFC 9110, section 11.4).
-func credentials(h http.Header, name string) (token string, err error) {
+// The schemes by which a request can carry a token.
+const (
+	schemeBearer = "Bearer"
+	schemeDPoP   = "DPoP" // RFC 9449, section 7.1
+)
+
+// credentials returns the scheme and the token that a request's header h has in the
+// header of the given name (RFC 6750, section 2.1; RFC 9449, section 7.1; RFC 9110,
+// section 11.4). Another scheme than Bearer, or DPoP where it is accepted, counts as
+// no credentials.
+func credentials(h http.Header, name string, dpop bool) (scheme, token string, err error) {
 	values := h[name]
 	if len(values) > 1 {
 		// Which one counts would depend on who reads them.
-		return "", invalidRequest("more than one header")
+		return "", "", invalidRequest("more than one header")
 	}
 	value := ""
 	if len(values) == 1 {
@@ -22,19 +30,50 @@ func credentials(h http.Header, name string) (token string, err error) {
 			value = strings.Trim(value, " \t")
 		}
 	}
-	const scheme = "Bearer"
-	if n := len(scheme); len(value) < n || !strings.EqualFold(value[:n], scheme) ||
-		len(value) > n && value[n] != ' ' && value[n] != '\t' {
-		if name == authorization || value == "" {
-			return "", noCredentials(value)
-		}
-		return value, nil // in a header of its own it needs no scheme
+	switch {
+	case hasScheme(value, schemeBearer):
+		scheme = schemeBearer
+	case name == authorization && dpop && hasScheme(value, schemeDPoP):
+		scheme = schemeDPoP
+	case name == authorization, value == "":
+		return "", "", noCredentials(value)
+	default:
+		return schemeBearer, value, nil // in a header of its own it needs no scheme
 	}
 	token = strings.TrimLeft(value[len(scheme):], " ")
 	if token == "" {
-		return "", invalidRequest("no token after the scheme")
+		return scheme, "", invalidRequest("no token after the scheme")
 	}
-	return token, nil
+	return scheme, token, nil
+}
+
+// hasScheme reports whether value begins with the scheme, in any letter case (RFC
+// 9110, section 11.1).
+func hasScheme(value, scheme string) bool {
+	n := len(scheme)
+	return len(value) >= n && strings.EqualFold(value[:n], scheme) && (len(value) == n || value[n] == ' ' || value[n] == '\t')
+}
+
+// usedScheme returns the scheme that a request with the given values of
+// Authorization has tried to use, or "" if that is not clear: there is none, another
+// one or several, or what follows Bearer is no single token.
+func usedScheme(values []string) string {
+	if len(values) != 1 {
+		return ""
+	}
+	value := strings.Trim(values[0], " \t")
+	end := strings.IndexAny(value, " \t")
+	if end < 0 {
+		end = len(value)
+	}
+	// RFC 9110, section 11.1: names of schemes know no letter case.
+	switch token := strings.TrimLeft(value[end:], " "); {
+	case strings.EqualFold(value[:end], schemeDPoP):
+		return schemeDPoP
+	case strings.EqualFold(value[:end], schemeBearer) && token != "" && isToken68(token):
+		return schemeBearer
+	}
+	return ""
 }
 
 // noCredentials is the refusal of a request without a bearer token. value is

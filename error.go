@@ -19,6 +19,8 @@ const (
 	codeInvalidRequest    = "invalid_request"
 	codeInvalidToken      = "invalid_token"
 	codeInsufficientScope = "insufficient_scope"
+	codeInvalidProof      = "invalid_dpop_proof" // RFC 9449, section 7.1
+	codeUseNonce          = "use_dpop_nonce"     // the same, section 9
 )
 
 // An Error is the reason why a request was refused.
@@ -124,6 +126,7 @@ func (c *cause) Unwrap() error {
 
 var (
 	errNoCredentials   = errors.New("no bearer token")
+	errProof           = errors.New("no good DPoP proof")
 	errKeysUnavailable = errors.New("the issuer's keys cannot be had")
 )
 
@@ -158,6 +161,24 @@ var replies = map[string]reply{
 	"claims":             {401, codeInvalidToken, "the token's claims are not valid", jwt.ErrTokenInvalidClaims},
 	"bound":              {401, codeInvalidToken, "the token is bound to a key and is no bearer token", jwt.ErrTokenInvalidClaims},
 	"revoked":            {401, codeInvalidToken, "the token has been revoked", jwt.ErrTokenInvalidClaims},
+	"unbound":            {401, codeInvalidToken, "the token is not bound to the key of its sender", jwt.ErrTokenInvalidClaims},
+	"binding":            {401, codeInvalidToken, "the token is bound to another key", jwt.ErrTokenInvalidClaims},
+	"client_cert":        {401, codeInvalidToken, "the client's certificate cannot be read", jwt.ErrTokenInvalidClaims},
+	"proof_missing":      {401, codeInvalidProof, "a DPoP proof is required", errProof},
+	"proof_count":        {401, codeInvalidProof, "there is more than one DPoP proof", errProof},
+	"proof_size":         {401, codeInvalidProof, "the DPoP proof is too long", errProof},
+	"proof_form":         {401, codeInvalidProof, "the DPoP proof is malformed", errProof},
+	"proof_typ":          {401, codeInvalidProof, "the DPoP proof has another type", errProof},
+	"proof_alg":          {401, codeInvalidProof, "the DPoP proof's algorithm is not accepted", errProof},
+	"proof_key":          {401, codeInvalidProof, "the DPoP proof's key cannot be used", errProof},
+	"proof_signature":    {401, codeInvalidProof, "the DPoP proof's signature is invalid", errProof},
+	"proof_htm":          {401, codeInvalidProof, "the DPoP proof is for another method", errProof},
+	"proof_htu":          {401, codeInvalidProof, "the DPoP proof is for another URL", errProof},
+	"proof_iat":          {401, codeInvalidProof, "the DPoP proof is not of this time", errProof},
+	"proof_ath":          {401, codeInvalidProof, "the DPoP proof is for another token", errProof},
+	"proof_replay":       {401, codeInvalidProof, "the DPoP proof was used before", errProof},
+	"nonce":              {401, codeUseNonce, "the DPoP proof needs the nonce of this response", errProof},
+	"replay_store":       {503, "", "whether the DPoP proof was used before cannot be told at present", errProof},
 	"insufficient_scope": {403, codeInsufficientScope, "the token lacks a scope that this request needs", nil},
 	"denied":             {403, codeInsufficientScope, "the token does not allow this request", nil},
 	"keys_unavailable":   {503, "", "the keys that the token is verified with cannot be had at present", errKeysUnavailable},
@@ -210,6 +231,7 @@ func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err erro
 		}
 		h[name] = challenges
 	}
+	m.bindings.refused(h, r)
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
 	}

@@ -105,10 +105,15 @@ func (t *token) unverifiedIssuer() (string, error) {
 // is a Middleware of its own: the wrappers of m do not trust what it verified.
 //
 // Or panics if m and other accept the same issuer, since one Middleware with all
-// the audiences does that, and if they look for tokens in different headers.
+// the audiences does that, if they look for tokens in different headers, and if they
+// differ in what they ask of bound tokens: DPoP, whether there is a Certificate, and
+// RequireBound.
 func (m *Middleware) Or(other *Middleware) *Middleware {
 	if m.header != other.header {
 		panic(fmt.Sprintf("bearer: Or: one has its tokens in the header %s, the other in %s", m.header, other.header))
+	}
+	if !m.bindings.same(&other.bindings) {
+		panic("bearer: Or: the two ask for different proofs of bound tokens: DPoP, Certificate and RequireBound must be the same")
 	}
 	for _, a := range m.issuers.all {
 		for _, b := range other.issuers.all {

@@ -15,6 +15,7 @@ type Middleware struct {
 	cache        *tokenCache // nil if there is none
 	header       string      // that holds the token
 	maxLength    int         // of a token, in bytes; issuers may have less
+	bindings     bindings
 	challenger   challenger
 	observer     observer
 	revoked      *revocation // nil if nobody is to be asked
@@ -47,7 +48,7 @@ func (m *Middleware) Optional(next http.Handler) http.Handler { return m.guard(t
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 	if c := m.passed(r.Context()); c != nil {
 		if err := m.checkRevoked(r.Context(), c.verified); err != nil {
-			return m.answer(r.Context(), r, judgement{nil, c.verified.by.issuer, c.cached}, err)
+			return m.answer(r.Context(), r, judgement{issuer: c.verified.by.issuer, cached: c.cached}, err)
 		}
 		return c.claims, nil
 	}
@@ -59,7 +60,7 @@ func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 // request: gRPC, queues. Only the token counts: its scheme and white space must
 // have been removed. The error is an [*Error].
 func (m *Middleware) Verify(ctx context.Context, token string) (*Claims, error) {
-	j, err := m.verify(ctx, token)
+	j, err := m.judge(ctx, token, sender{scheme: schemeBearer})
 	return m.answer(ctx, nil, j, err)
 }
 
@@ -115,12 +116,13 @@ func (m *Middleware) guard(optional bool, check func(*http.Request, *Claims) err
 				j, err := m.authenticate(r)
 				switch {
 				case err == nil:
-					c = newClaimsContext(r.Context(), m, j.verified, j.cached)
+					c = newClaimsContext(r.Context(), m, j.verified, j.cached, j.binding.used)
 					if m.asks(j.verified) {
 						c.asked = time.Now().UnixMicro()
 					}
+					m.bindings.announce(w, r, j.binding)
 				case optional && errors.Is(err, errNoCredentials):
-					m.serve(next, w, r, r.WithContext(&claimsContext{Context: r.Context(), by: m}))
+					m.serve(next, w, r, r.WithContext(&claimsContext{Context: r.Context(), by: m, used: usedProofs(r.Context())}))
 					return
 				default:
 					m.refuse(w, Outcome{Request: r, Issuer: j.issuer, Cached: j.cached}, err)
@@ -182,31 +184,36 @@ type judgement struct {
 	*verified        // nil if it was refused
 	issuer    string // by whose rules, as configured; empty if nobody's
 	cached    bool
+	binding   binding
 }
 
 // authenticate judges the request's token.
 func (m *Middleware) authenticate(r *http.Request) (judgement, error) {
-	token, err := credentials(r.Header, m.header)
+	scheme, text, err := credentials(r.Header, m.header, m.bindings.proofs != nil)
 	if err != nil {
 		return judgement{}, err
 	}
-	j, err := m.verify(r.Context(), token)
+	sender, err := m.bindings.sender(r, scheme)
+	if err != nil {
+		return judgement{}, err
+	}
+	j, err := m.judge(r.Context(), text, sender)
 	// Characters that no token may have make the header malformed and not only
 	// the token. They are looked for here, since a good token has none.
-	if err != nil && errors.Is(err, errEncoding) && !isToken68(token) {
+	if err != nil && errors.Is(err, errEncoding) && !isToken68(text) {
 		return j, invalidRequest("more than a token, or characters that no token has")
 	}
 	return j, err
 }
 
-// verify judges a token: whether it is good, and whether its sender may use it.
-func (m *Middleware) verify(ctx context.Context, text string) (judgement, error) {
+// judge judges a token: whether it is good, and whether its sender may use it.
+func (m *Middleware) judge(ctx context.Context, text string, s sender) (judgement, error) {
 	j, err := m.lookUp(ctx, text)
 	if err == nil {
 		err = m.checkRevoked(ctx, j.verified)
 	}
 	if err == nil {
-		err = checkBinding(j.claims.cnf)
+		j.binding, err = m.bindings.check(ctx, s, text, &j.claims)
 	}
 	return j, err
 }
@@ -231,7 +238,7 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 	// machine is suspended, and tokens expire meanwhile.
 	now := time.Now()
 	if v := m.cache.get(text); v != nil && v.holds(now) {
-		j := judgement{v, v.by.issuer, true}
+		j := judgement{verified: v, issuer: v.by.issuer, cached: true}
 		// The keys have an age too. A look at them may show that this token's
 		// is gone.
 		if _, err := v.by.keys.current(ctx, now); err != nil {

@@ -179,7 +179,7 @@ func (v *verifier) scan(c *Claims, reg *registeredClaims) (tenant string, err er
 		case "tid":
 			tenant, _ = o.Value.Text()
 		case "cnf":
-			c.cnf.present = true
+			c.readConfirmation(o.Value)
 		case "acr":
 			c.acr, _ = o.Value.Text()
 		case "auth_time":
