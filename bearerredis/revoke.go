@@ -93,11 +93,9 @@ func (s *Store) Revoked(ctx context.Context, c *bearer.Claims) (bool, error) {
 			return pipe.Get(ctx, s.key(kind, c.Issuer, id))
 		}
 		byToken, bySubject, bySession := get(tokens, c.ID), get(subjects, c.Subject), get(sessions, sid)
-		var failed error
-		if pipe.Len() > 0 {
-			if _, err := pipe.Exec(ctx); !errors.Is(err, redis.Nil) {
-				failed = err
-			}
+		_, failed := pipe.Exec(ctx) // nothing, if it is empty
+		if errors.Is(failed, redis.Nil) {
+			failed = nil
 		}
 		for _, answer := range []*redis.StringCmd{byToken, bySubject, bySession} {
 			if answer == nil {
@@ -110,8 +108,8 @@ func (s *Store) Revoked(ctx context.Context, c *bearer.Claims) (bool, error) {
 				if failed == nil {
 					failed = err
 				}
-			// A token without a time of issue may be an old one.
-			case answer != bySubject || c.IssuedAt.IsZero() || c.IssuedAt.Unix() <= second:
+			// A token without a time of issue has the zero time, which is before all.
+			case answer != bySubject || c.IssuedAt.Unix() <= second:
 				return true, nil // whatever became of the others
 			}
 		}

@@ -198,8 +198,13 @@ func TestKeyCache(t *testing.T) {
 	if err := client.Set(t.Context(), key, make([]byte, 3<<20), time.Hour).Err(); err != nil {
 		t.Fatal(err)
 	}
+	var r recorder
+	client.AddHook(&r)
 	if data, err := store.Get(t.Context(), issuerURL); data != nil || err == nil {
 		t.Errorf("Get of 3 MiB = %d bytes, %v, want an error", len(data), err)
+	}
+	if want := fmt.Sprintf("getrange %s 0 %d", key, limit); len(r.sent) != 1 || r.sent[0] != want {
+		t.Errorf("sent %q, want %q", r.sent, want)
 	}
 }
 
