@@ -79,7 +79,7 @@ func (s *Store) revoke(ctx context.Context, key string, second int64, expires ti
 // not at all if the token has none of them. It is for bearer.Config.Revoked, and
 // its error means that nobody knows.
 func (s *Store) Revoked(ctx context.Context, c *bearer.Claims) (bool, error) {
-	sid, err := sessionID(c)
+	sid, err := bearer.As[sessionID](c)
 	if err != nil {
 		return false, fmt.Errorf("bearerredis: %w", err)
 	}
@@ -92,7 +92,7 @@ func (s *Store) Revoked(ctx context.Context, c *bearer.Claims) (bool, error) {
 			}
 			return pipe.Get(ctx, s.key(kind, c.Issuer, id))
 		}
-		byToken, bySubject, bySession := get(tokens, c.ID), get(subjects, c.Subject), get(sessions, sid)
+		byToken, bySubject, bySession := get(tokens, c.ID), get(subjects, c.Subject), get(sessions, string(sid))
 		_, failed := pipe.Exec(ctx) // nothing, if it is empty
 		if errors.Is(failed, redis.Nil) {
 			failed = nil
@@ -117,16 +117,20 @@ func (s *Store) Revoked(ctx context.Context, c *bearer.Claims) (bool, error) {
 	})
 }
 
-// sessionID returns the claim "sid", or "". It decodes into a map, because a
-// struct would take a claim "SID" for it. A number is taken as it is written.
-func sessionID(c *bearer.Claims) (string, error) {
+// A sessionID is what a token has as "sid", or "".
+type sessionID string
+
+// UnmarshalJSON reads it from the whole payload. It is no struct with a tag,
+// since that would take a claim "SID" for it. A number is taken as it is written.
+func (id *sessionID) UnmarshalJSON(payload []byte) error {
 	var claims map[string]json.RawMessage
-	if err := c.Decode(&claims); err != nil {
-		return "", err
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		return err
 	}
 	var sid string
 	if json.Unmarshal(claims["sid"], &sid) != nil {
 		sid = string(claims["sid"])
 	}
-	return sid, nil
+	*id = sessionID(sid)
+	return nil
 }
