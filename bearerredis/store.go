@@ -78,9 +78,9 @@ func New(client redis.UniversalClient, prefix string) *Store {
 
 // Add reports whether key was not there, and keeps it for ttl, rounded up to a
 // millisecond: both in one step, so that of any number of calls with one key, by
-// any number of replicas, one at most reports true. It does not try twice: if
-// Redis took the key but its answer was lost, Add returns an error, and a second
-// try would call its own trace a replay.
+// any number of replicas, one at most reports true. It does not try twice,
+// since a second try would take the trace of the first one for a replay: if Redis
+// kept the key but its answer was lost, Add returns an error.
 func (s *Store) Add(ctx context.Context, key string, ttl time.Duration) (fresh bool, err error) {
 	return ask(ctx, s, func(ctx context.Context) (bool, error) {
 		set := once{redis.NewBoolCmd(ctx, "set", s.key(proofs, key), 1, "nx", "px", milliseconds(ttl))}
