@@ -193,6 +193,9 @@ func newBindings(cfg *Config, leeway time.Duration, bad *problems) bindings {
 		Leeway:     leeway,
 		Store:      cfg.DPoP.Replay,
 	}
+	if len(b.settings.BaseURLs) == 0 && cfg.Resource != "" {
+		b.settings.BaseURLs = []string{resourceOrigin(cfg.Resource)}
+	}
 	for _, key := range cfg.DPoP.NonceKeys {
 		b.settings.NonceKeys = append(b.settings.NonceKeys, slices.Clone(key))
 	}

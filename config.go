@@ -44,7 +44,7 @@ type Config struct {
 	Tenants []string
 
 	// Audience lists the names of this API, as "aud" has them. A token must
-	// carry at least one of them.
+	// carry at least one of them. If it is empty it is Resource.
 	Audience []string
 
 	// JWKSURL is where the issuer's keys are. If it is empty they are found by
@@ -98,6 +98,18 @@ type Config struct {
 	// Realm is sent with every challenge if it is not empty (RFC 9110, section
 	// 11.5).
 	Realm string
+
+	// Resource is the public URL of this API, exactly as its clients write it:
+	// "https://api.example.com/mcp". Each challenge then tells them where its
+	// metadata are (RFC 9728), which [Middleware.HandleMetadata] serves. It must
+	// be https (http on loopback hosts), without query and in the form in which
+	// clients compare it, as a string. A slash at the end counts. Many clients
+	// ask for tokens with this audience, but some add a slash to one without
+	// path, or leave it out: Audience may list both.
+	Resource string
+
+	// Metadata is what the metadata say besides. It needs Resource.
+	Metadata Metadata
 
 	// Client fetches metadata and keys. Its redirect policy is replaced: only
 	// redirects within one host are followed. Its transport must heed the
@@ -179,9 +191,14 @@ type Config struct {
 // effect.
 func New(cfg Config) (*Middleware, error) {
 	var bad problems
+	if len(cfg.Audience) == 0 && cfg.Resource != "" {
+		cfg.Audience = []string{cfg.Resource}
+	}
 	v, source := newVerifier(&cfg, &bad)
 	header := checkHeader(cfg.Header, &bad)
 	bindings := newBindings(&cfg, v.leeway, &bad)
+	c := challenger{realm: cfg.Realm, algs: bindings.algorithms(), dpopOnly: bindings.dpopOnly()}
+	doc := newDocument(&cfg, v, &c, &bad)
 	if strings.ContainsFunc(cfg.Realm, func(r rune) bool { return r < ' ' || r > '~' }) {
 		bad.add("Realm", "%q has characters that a header cannot carry", cfg.Realm)
 	}
@@ -208,8 +225,9 @@ func New(cfg Config) (*Middleware, error) {
 		cache:        newTokenCache(tokens),
 		header:       header,
 		maxLength:    v.maxLength,
-		challenger:   challenger{realm: cfg.Realm, algs: bindings.algorithms(), dpopOnly: bindings.dpopOnly()},
 		bindings:     bindings,
+		challenger:   c,
+		document:     doc,
 		observer:     observer{log: log, observe: cfg.Observe},
 		revoked:      v.revoked,
 		errorHandler: cfg.ErrorHandler,

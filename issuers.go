@@ -100,14 +100,17 @@ func (t *token) unverifiedIssuer() (string, error) {
 // keys, audience and claims alone. Tokens of any other issuer are refused
 // without asking anybody for keys.
 //
-// All else is as with m: the header, the realm, the log, the replies. m and
+// All else is as with m: the header, the realm, the log, the replies, the metadata,
+// which name other's authorization servers too unless
+// Config.Metadata.AuthorizationServers names them all. m and
 // other stay usable by themselves and share their keys with the result, which
 // is a Middleware of its own: the wrappers of m do not trust what it verified.
 //
 // Or panics if m and other accept the same issuer, since one Middleware with all
-// the audiences does that, if they look for tokens in different headers, and if they
-// differ in what they ask of bound tokens: DPoP, whether there is a Certificate, and
-// RequireBound.
+// the audiences does that, if they look for tokens in different headers, if they
+// differ in what they ask of bound tokens (DPoP, whether there is a Certificate, and
+// RequireBound), and if m's metadata would have to name an issuer of other's that is
+// no URL.
 func (m *Middleware) Or(other *Middleware) *Middleware {
 	if m.header != other.header {
 		panic(fmt.Sprintf("bearer: Or: one has its tokens in the header %s, the other in %s", m.header, other.header))
@@ -125,6 +128,7 @@ func (m *Middleware) Or(other *Middleware) *Middleware {
 	both := *m
 	both.issuers = newIssuers(slices.Concat(m.issuers.all, other.issuers.all)...)
 	both.maxLength = max(m.maxLength, other.maxLength)
+	both.document = m.document.or(other)
 	both.cache = newTokenCache(max(m.cache.capacity(), other.cache.capacity()))
 	return &both
 }

@@ -17,6 +17,7 @@ type Middleware struct {
 	maxLength    int         // of a token, in bytes; issuers may have less
 	bindings     bindings
 	challenger   challenger
+	document     *document // nil without Config.Resource
 	observer     observer
 	revoked      *revocation // nil if nobody is to be asked
 	errorHandler func(http.ResponseWriter, *http.Request, *Error)
