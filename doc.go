@@ -31,7 +31,8 @@
 // A request without a bearer token gets status 401 and a challenge without an
 // error code; a malformed Authorization header 400 with "invalid_request"; a
 // token that does not verify 401 with "invalid_token"; one that lacks a scope
-// 403 with "insufficient_scope" and the scopes needed. When the issuer's keys
+// 403 with "insufficient_scope" and the scopes needed; one that a check of
+// [Middleware.Require] refuses 403 without a challenge. When the issuer's keys
 // cannot be had the answer is 503 with Retry-After, because the token is then
 // neither good nor bad. Every refusal has Cache-Control: no-store and a small
 // JSON object as its body.

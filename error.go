@@ -12,6 +12,8 @@ import (
 	"unicode"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"example.com/bearer/internal/clip"
 )
 
 // The error codes of RFC 6750, section 3.1.
@@ -25,13 +27,15 @@ const (
 
 // An Error is the reason why a request was refused.
 type Error struct {
-	// Status is the HTTP status of the reply: 400, 401, 403 or 503, or that of
-	// an Error of the caller's own.
+	// Status is the HTTP status of the reply: 400, 401, 403 or 503. It is 500
+	// where a caller's error was no refusal, and any in an Error of the caller's
+	// own.
 	Status int
 
 	// Code is the error code of RFC 6750, section 3.1: "invalid_request",
 	// "invalid_token" or "insufficient_scope". It is empty when the request
-	// carried no credentials, and when Status is 503.
+	// carried no credentials, when a check of [Middleware.Require] refused it, and
+	// when Status is 500 or more.
 	Code string
 
 	// Reason is a stable word for what is wrong, for metrics and tests: one of
@@ -43,8 +47,10 @@ type Error struct {
 	// the token and may go to the client.
 	Description string
 
-	// Scope lists the scopes that the route needs, separated by spaces. It is
-	// set when they are why Status is 403.
+	// Scope lists the scopes that a client should ask for, separated by spaces:
+	// those of [Middleware.RequireScope], or the first of
+	// [Middleware.RequireAnyScope]. It is set when a token lacks them, and when
+	// such a route was requested without credentials.
 	Scope string
 
 	// ACRValues and MaxAge are how the user must have logged in, and how long
@@ -68,6 +74,9 @@ type Error struct {
 // Error returns the description, the reason and the cause in one line. It is for
 // logs: the cause may quote short pieces of the token's header and claims.
 func (e *Error) Error() string {
+	if e == nil { // returned as an error by mistake
+		return "bearer: a nil *Error"
+	}
 	s := "bearer: " + cmp.Or(e.Description, http.StatusText(e.Status), "request refused")
 	c, _ := e.Err.(*cause)
 	if e.Reason != "" && (c == nil || c.reason != e.Reason) { // a cause begins with it
@@ -85,7 +94,12 @@ func (e *Error) Error() string {
 }
 
 // Unwrap returns e.Err.
-func (e *Error) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.Err
+}
 
 // A cause is why a request is refused: what was checked, what was expected and
 // what came, for logs. It becomes the Err of an Error.
@@ -180,7 +194,7 @@ var replies = map[string]reply{
 	"nonce":              {401, codeUseNonce, "the DPoP proof needs the nonce of this response", errProof},
 	"replay_store":       {503, "", "whether the DPoP proof was used before cannot be told at present", errProof},
 	"insufficient_scope": {403, codeInsufficientScope, "the token lacks a scope that this request needs", nil},
-	"denied":             {403, codeInsufficientScope, "the token does not allow this request", nil},
+	"denied":             {403, "", "the token does not allow this request", nil},
 	"keys_unavailable":   {503, "", "the keys that the token is verified with cannot be had at present", errKeysUnavailable},
 	"internal":           {500, "", "internal error", nil},
 
@@ -207,6 +221,15 @@ func asError(err error) *Error {
 	return e
 }
 
+// internalError returns the Error for err, which is no refusal.
+func internalError(err error) *Error {
+	return refuse(&cause{reason: "internal", err: err, detail: text(err)})
+}
+
+// text returns the text of an error that is not from here, for logs. fmt recovers
+// from what a nil pointer's method does.
+func text(err error) string { return clip.To(fmt.Sprint(err), maxErrorText) }
+
 // WriteError replies to the request with err, which should come from a method
 // of m or be an [*Error] of the caller's own. It sets the headers
 // WWW-Authenticate, Cache-Control and Retry-After as the reply needs them, and
@@ -219,7 +242,7 @@ func asError(err error) *Error {
 func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(err)
 	if e == nil {
-		e = refuse(&cause{reason: "internal", err: err})
+		e = internalError(err)
 	}
 	e = e.asReplied()
 	h := w.Header()
@@ -264,9 +287,13 @@ func (e *Error) asReplied() *Error {
 
 // body returns a JSON object with the members of RFC 6749, section 5.2.
 func (e *Error) body() []byte {
+	// RFC 6749, section 4.1.2.1, has words where RFC 6750 has none.
 	code := e.Code
+	if c, ok := e.Err.(*cause); ok && c.reason == "denied" {
+		code = "access_denied"
+	}
 	if e.Status == http.StatusServiceUnavailable {
-		code = "temporarily_unavailable" // RFC 6749, section 4.1.2.1
+		code = "temporarily_unavailable"
 	}
 	b := make([]byte, 0, 128)
 	sep := byte('{')

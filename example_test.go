@@ -141,7 +141,8 @@ func ExampleMiddleware_Require() {
 	auth := newAPI(iss)
 
 	owner := auth.Require(func(r *http.Request, c *bearer.Claims) error {
-		if r.PathValue("user") != c.Subject {
+		// A subject is one user's only together with its issuer.
+		if c.Issuer != iss.URL || r.PathValue("user") != c.Subject {
 			return errors.New("not the owner") // for the log; the client learns that it is forbidden
 		}
 		return nil
@@ -154,7 +155,7 @@ func ExampleMiddleware_Require() {
 	request(api, "GET", "/api/users/bob", alice)
 	// Output:
 	// GET /api/users/alice 200 your data
-	// GET /api/users/bob 403 {"error":"insufficient_scope","error_description":"the token does not allow this request"}
+	// GET /api/users/bob 403 {"error":"access_denied","error_description":"the token does not allow this request"}
 }
 
 // A page for everybody that knows its users.

@@ -32,12 +32,12 @@ type Middleware struct {
 // bad. Tokens in the query, in a body or in a cookie are not looked at.
 //
 // The Authorization header stays on the request.
-func (m *Middleware) Handler(next http.Handler) http.Handler { return m.guard(false, nil)(next) }
+func (m *Middleware) Handler(next http.Handler) http.Handler { return m.guard(false, "", nil)(next) }
 
 // Optional is like [Middleware.Handler], but serves requests without a bearer
 // token too: for those [FromContext] reports false. A token that is there must
 // be valid.
-func (m *Middleware) Optional(next http.Handler) http.Handler { return m.guard(true, nil)(next) }
+func (m *Middleware) Optional(next http.Handler) http.Handler { return m.guard(true, "", nil)(next) }
 
 // Authenticate returns the claims of the request's token, as
 // [Middleware.Handler] would pass them on. It writes nothing, and of r it looks
@@ -47,7 +47,7 @@ func (m *Middleware) Optional(next http.Handler) http.Handler { return m.guard(t
 // one of a batch, that has a token of its own needs a context of its own. The error is an
 // [*Error], for [Middleware.WriteError] or to be translated.
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
-	if c := m.passed(r.Context()); c != nil {
+	if c, _ := m.passed(r.Context()); c != nil {
 		if err := m.checkRevoked(r.Context(), c.verified); err != nil {
 			return m.answer(r.Context(), r, judgement{issuer: c.verified.by.issuer, cached: c.cached}, err)
 		}
@@ -103,8 +103,9 @@ func (m *Middleware) answer(ctx context.Context, r *http.Request, j judgement, e
 
 // guard returns a wrapper that lets those requests through which m has verified, or
 // verifies now, and which check does not refuse. A nil check refuses none. With
-// optional, requests without credentials pass too.
-func (m *Middleware) guard(optional bool, check func(*http.Request, *Claims) error) func(http.Handler) http.Handler {
+// optional, requests without credentials pass too; without, their challenge names
+// the scope.
+func (m *Middleware) guard(optional bool, scope string, check func(*http.Request, *claimsContext) error) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		if next == nil {
 			// When the route is registered and not when it is called, as
@@ -112,43 +113,54 @@ func (m *Middleware) guard(optional bool, check func(*http.Request, *Claims) err
 			panic("bearer: nil handler")
 		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c, inner := m.passed(r.Context()), r
+			c, shown := m.passed(r.Context())
+			isNew := false
 			if c == nil {
 				j, err := m.authenticate(r)
 				switch {
 				case err == nil:
-					c = newClaimsContext(r.Context(), m, j.verified, j.cached, j.binding.used)
+					c, isNew = newClaimsContext(r.Context(), m, j.verified, j.cached, j.binding.used), true
 					if m.asks(j.verified) {
 						c.asked = time.Now().UnixMicro()
 					}
 					m.bindings.announce(w, r, j.binding)
-				case optional && errors.Is(err, errNoCredentials):
-					m.serve(next, w, r, r.WithContext(&claimsContext{Context: r.Context(), by: m, used: usedProofs(r.Context())}))
-					return
-				default:
+				case !errors.Is(err, errNoCredentials):
 					m.refuse(w, Outcome{Request: r, Issuer: j.issuer, Cached: j.cached}, err)
 					return
+				case !optional:
+					e := asError(err)
+					e.Scope = scope
+					m.refuse(w, Outcome{Request: r}, e)
+					return
+				default:
+					c = &claimsContext{Context: r.Context(), by: m, used: usedProofs(r.Context())}
 				}
-				inner = r.WithContext(c)
+			}
+			inner := r
+			if !shown {
+				inner = copyRequest(r, c)
+				defer giveBack(r, inner)
+			}
+			if c.claims == nil {
+				next.ServeHTTP(w, inner)
+				return
 			}
 			o := Outcome{Request: inner, Claims: c.claims, Issuer: c.verified.by.issuer, Cached: c.cached}
 			var err error
-			if inner == r && m.asks(c.verified) && time.Since(time.UnixMicro(c.asked)) >= revokedShared {
+			if !isNew && m.asks(c.verified) && time.Since(time.UnixMicro(c.asked)) >= revokedShared {
 				err = m.checkRevoked(r.Context(), c.verified)
 			}
 			if err == nil && check != nil {
-				err = check(inner, c.claims)
+				err = check(inner, c)
 			}
 			if err != nil {
 				m.refuse(w, o, err)
 				return
 			}
-			if inner == r {
-				next.ServeHTTP(w, r)
-				return
+			if isNew {
+				m.observer.tell(c, o)
 			}
-			m.observer.tell(c, o)
-			m.serve(next, w, r, inner)
+			next.ServeHTTP(w, inner)
 		})
 	}
 }
@@ -156,28 +168,55 @@ func (m *Middleware) guard(optional bool, check func(*http.Request, *Claims) err
 // refuse tells that the request of o is refused for err, and replies to it.
 func (m *Middleware) refuse(w http.ResponseWriter, o Outcome, err error) {
 	if o.Err = asError(err); o.Err == nil {
-		o.Err = refuse(&cause{reason: "internal", err: err, detail: err.Error()})
+		o.Err = internalError(err)
 	}
 	m.observer.tell(o.Request.Context(), o)
 	m.WriteError(w, o.Request, o.Err)
 }
 
-// serve passes r on as inner, which is a copy of it with another context. What
-// net/http and those outside look for in r is given back there: what the router
-// noted, for access logs, and the files of a form, which net/http removes.
-func (m *Middleware) serve(next http.Handler, w http.ResponseWriter, r, inner *http.Request) {
-	defer func() { r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm }()
-	next.ServeHTTP(w, inner)
+// copyRequest returns a copy of r with another context. giveBack must follow when
+// the copy has served.
+func copyRequest(r *http.Request, ctx context.Context) *http.Request {
+	if r.Trailer == nil && len(r.TransferEncoding) > 0 {
+		// RFC 9112, section 7.1.2: a chunked body may end with trailers that no
+		// header announced. net/http puts them into the request that it knows
+		// when the body has been read, and into a map if it has one: this one,
+		// which the copy has too.
+		r.Trailer = make(http.Header)
+	}
+	return r.WithContext(ctx)
 }
 
-// passed returns the context in which m itself put the claims of a token that still
-// holds, or nil. It may be hours since: a websocket's, or a batch's.
-func (m *Middleware) passed(ctx context.Context) *claimsContext {
-	c, _ := ctx.Value(m).(*claimsContext)
-	if c == nil || c.verified == nil || !c.verified.holds(time.Now()) {
-		return nil
+// giveBack gives r what net/http and those outside look for in it, and what has
+// been put into its copy: the files of a form, which net/http removes, the form
+// itself, whose body is read by now, and what the router noted for access logs. It
+// is deferred, since whoever recovers from a panic outside goes on with r.
+func giveBack(r, inner *http.Request) {
+	r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
+	r.Form, r.PostForm = inner.Form, inner.PostForm
+}
+
+// passed returns a context with the claims that m itself verified for the request of
+// ctx, or nil if there are none that still hold. It may be hours since: a
+// websocket's, or a batch's. shown means that ctx shows these claims already, and
+// not those of another Middleware in between.
+func (m *Middleware) passed(ctx context.Context) (c *claimsContext, shown bool) {
+	c, _ = ctx.Value(m).(*claimsContext)
+	if c == nil || c.verified == nil {
+		return nil, false
 	}
-	return c
+	// The keys have an age too. A look at them may show that this token's is gone.
+	now := time.Now()
+	if _, err := c.verified.by.keys.Current(ctx, now); err != nil || !c.verified.holds(now) {
+		return nil, false
+	}
+	// Claims from NewContext in between are the caller's own wish.
+	if top, _ := ctx.Value(contextKey{}).(*claimsContext); top == c || top != nil && top.by == nil {
+		return c, true
+	}
+	return &claimsContext{
+		Context: ctx, claims: c.claims, verified: c.verified, cached: c.cached, asked: c.asked, used: usedProofs(ctx), by: m,
+	}, false
 }
 
 // A judgement is what became of a token.

@@ -102,8 +102,19 @@ func serve(h http.Handler, authorization ...string) *httptest.ResponseRecorder {
 }
 
 // checkReply checks all that BEHAVIOUR asks of a reply: an empty challenge
-// stands for 200.
+// stands for 200. The code in the body is the challenge's.
 func checkReply(t *testing.T, w *httptest.ResponseRecorder, status int, challenge string) {
+	t.Helper()
+	_, code, _ := strings.Cut(challenge, `error="`)
+	code, _, _ = strings.Cut(code, `"`)
+	if status == 503 {
+		code = "temporarily_unavailable"
+	}
+	checkReplyCode(t, w, status, challenge, code)
+}
+
+// checkReplyCode is checkReply where the body tells another code.
+func checkReplyCode(t *testing.T, w *httptest.ResponseRecorder, status int, challenge, code string) {
 	t.Helper()
 	if w.Code != status {
 		t.Errorf("status = %d, want %d; body: %s", w.Code, status, w.Body)
@@ -123,11 +134,6 @@ func checkReply(t *testing.T, w *httptest.ResponseRecorder, status int, challeng
 	var body map[string]string
 	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
 		t.Fatalf("body %q: %v", w.Body, err)
-	}
-	_, code, _ := strings.Cut(challenge, `error="`)
-	code, _, _ = strings.Cut(code, `"`)
-	if status == 503 {
-		code = "temporarily_unavailable"
 	}
 	if body["error"] != code {
 		t.Errorf("error in the body = %q, want %q", body["error"], code)

@@ -130,12 +130,16 @@ func isScopeByte(c byte) bool { return ' ' < c && c <= '~' && c != '"' && c != '
 // RequireScope returns a wrapper that serves only requests whose token carries
 // all of the given scopes. It authenticates the request unless m already has,
 // so a route it wraps is never left open. Without a valid token the reply is
-// that of [Middleware.Handler]; a token that lacks a scope gets 403.
+// that of [Middleware.Handler]; a token that lacks a scope gets 403. The challenge
+// names the scopes in both cases (RFC 6750, section 3), unless there is a token
+// and it is not valid.
 //
 // RequireScope panics if scopes is empty or contains a string that is not a
 // single scope name.
 func (m *Middleware) RequireScope(scopes ...string) func(http.Handler) http.Handler {
-	return m.requireScope("RequireScope", scopes, func(have Scope, needed []string) bool {
+	checkScopes("RequireScope", scopes)
+	all := strings.Join(scopes, " ")
+	return m.requireScope(scopes, all, all, func(have Scope, needed []string) bool {
 		for _, name := range needed {
 			if !have.Has(name) {
 				return false
@@ -146,9 +150,11 @@ func (m *Middleware) RequireScope(scopes ...string) func(http.Handler) http.Hand
 }
 
 // RequireAnyScope is like [Middleware.RequireScope], but one of the scopes is
-// enough.
+// enough. The challenge names the first one only: clients ask for all that it names,
+// and should not ask for more than they need. So the least powerful comes first.
 func (m *Middleware) RequireAnyScope(scopes ...string) func(http.Handler) http.Handler {
-	return m.requireScope("RequireAnyScope", scopes, func(have Scope, needed []string) bool {
+	checkScopes("RequireAnyScope", scopes)
+	return m.requireScope(scopes, scopes[0], strings.Join(scopes, " or "), func(have Scope, needed []string) bool {
 		for _, name := range needed {
 			if have.Has(name) {
 				return true
@@ -158,7 +164,8 @@ func (m *Middleware) RequireAnyScope(scopes ...string) func(http.Handler) http.H
 	})
 }
 
-func (m *Middleware) requireScope(method string, scopes []string, enough func(have Scope, needed []string) bool) func(http.Handler) http.Handler {
+// checkScopes panics if scopes are not what method, a wrapper's, can require.
+func checkScopes(method string, scopes []string) {
 	if len(scopes) == 0 {
 		panic("bearer: " + method + " needs at least one scope; Handler is for routes that need just a valid token")
 	}
@@ -167,20 +174,27 @@ func (m *Middleware) requireScope(method string, scopes []string, enough func(ha
 			panic(fmt.Sprintf("bearer: %s: %q is not a scope name; give each scope as an argument of its own", method, name))
 		}
 	}
+}
+
+// requireScope returns a wrapper for tokens whose scopes are enough. asked is what the
+// challenge names, and want what a log record does.
+func (m *Middleware) requireScope(scopes []string, asked, want string, enough func(have Scope, needed []string) bool) func(http.Handler) http.Handler {
 	needed := slices.Clone(scopes)
-	list := strings.Join(needed, " ")
-	return m.guard(false, func(_ *http.Request, c *Claims) error {
-		if enough(c.Scope, needed) {
+	return m.guard(false, asked, func(_ *http.Request, c *claimsContext) error {
+		// What was verified counts, and not the request's copy of it, which is
+		// the handlers' to change.
+		claims := &c.verified.claims
+		if enough(claims.Scope, needed) {
 			return nil
 		}
 		e := refuse(&cause{
 			reason: "insufficient_scope",
 			claim:  "scope",
-			want:   list,
-			got:    clip.String(string(c.Scope)),
-			hint:   c.scopeHint(),
+			want:   want,
+			got:    clip.String(string(claims.Scope)),
+			hint:   claims.scopeHint(),
 		})
-		e.Scope = list
+		e.Scope = asked
 		return e
 	})
 }
@@ -191,20 +205,24 @@ func (m *Middleware) requireScope(method string, scopes []string, enough func(ha
 // m already has.
 //
 // An error from check refuses the request. An [*Error] is the reply as it
-// stands; any other error is answered with status 403 and goes to the debug log
-// only.
+// stands; any other error is answered with status 403, without a challenge since
+// no other token is asked for, and goes to the debug log only. A nil *Error that
+// is returned as an error is a bug in check and answered with 500.
+//
+// The context of check's request has the claims, as that of a handler does, and
+// what check parses of the body is there for the handler.
 //
 // Require panics if check is nil.
 func (m *Middleware) Require(check func(*http.Request, *Claims) error) func(http.Handler) http.Handler {
 	if check == nil {
 		panic("bearer: Require needs a check")
 	}
-	return m.guard(false, func(r *http.Request, c *Claims) error {
-		err := check(r, c)
+	return m.guard(false, "", func(r *http.Request, c *claimsContext) error {
+		err := check(r, c.claims)
 		var e *Error
 		if err == nil || errors.As(err, &e) {
 			return err
 		}
-		return refuse(&cause{reason: "denied", err: err, detail: err.Error()})
+		return refuse(&cause{reason: "denied", err: err, detail: text(err)})
 	})
 }

@@ -176,12 +176,14 @@ func routes(root *http.ServeMux, auth *bearer.Middleware) {
 			reply(w, status, map[string]any{"message": text})
 		})
 	}
-	api.Handle("GET /api/messages", auth.RequireScope("read:messages")(message(http.StatusOK, "here are your messages")))
-	api.Handle("POST /api/messages", auth.RequireScope("read:messages", "write:messages")(message(http.StatusCreated, "message written")))
-	api.Handle("DELETE /api/messages", auth.RequireAnyScope("delete:messages", "admin")(message(http.StatusOK, "messages deleted")))
 	api.Handle("/api/", message(http.StatusNotFound, "no such route"))
-
 	root.Handle("/api/", auth.Handler(api))
+
+	// Beside that, and not inside of it: they authenticate by themselves, and so
+	// tell those who come without a token which scope to ask for.
+	root.Handle("GET /api/messages", auth.RequireScope("read:messages")(message(http.StatusOK, "here are your messages")))
+	root.Handle("POST /api/messages", auth.RequireScope("read:messages", "write:messages")(message(http.StatusCreated, "message written")))
+	root.Handle("DELETE /api/messages", auth.RequireAnyScope("delete:messages", "admin")(message(http.StatusOK, "messages deleted")))
 }
 
 func reply(w http.ResponseWriter, status int, body map[string]any) {

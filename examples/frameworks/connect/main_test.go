@@ -100,12 +100,12 @@ func TestProtocols(t *testing.T) {
 			{"expired", whoAmIProcedure, []string{"Bearer " + apitest.Expired(iss)}, connect.CodeUnauthenticated, "", invalid},
 			{"any token", whoAmIProcedure, []string{valid}, 0, "alice", ""},
 
-			{"scope: no token", listProcedure, nil, connect.CodeUnauthenticated, "", "Bearer"},
+			{"scope: no token", listProcedure, nil, connect.CodeUnauthenticated, "", `Bearer scope="read:messages"`},
 			{"scope: expired", listProcedure, []string{"Bearer " + apitest.Expired(iss)}, connect.CodeUnauthenticated, "", invalid},
 			{"scope: none", listProcedure, []string{valid}, connect.CodePermissionDenied, "", needsScope},
 			{"scope: the one needed", listProcedure, []string{reader}, 0, "here are your messages", ""},
 
-			{"stream: no token", watchProcedure, nil, connect.CodeUnauthenticated, "", "Bearer"},
+			{"stream: no token", watchProcedure, nil, connect.CodeUnauthenticated, "", `Bearer scope="read:messages"`},
 			{"stream: none", watchProcedure, []string{valid}, connect.CodePermissionDenied, "", needsScope},
 			{"stream: the scope needed", watchProcedure, []string{reader}, 0, "a message for alice", ""},
 		} {

@@ -137,7 +137,7 @@ func TestRefusals(t *testing.T) {
 		{"no token", "/account", nil, 401, `Bearer resource_metadata="%s"`, ""},
 		{"two headers", "/account", []string{valid, valid}, 400, `Bearer error="invalid_request", resource_metadata="%s"`, "invalid_request"},
 		{"expired", "/account", []string{expired}, 401, `Bearer error="invalid_token", resource_metadata="%s"`, "invalid_token"},
-		{"scope: no token", "/messages", nil, 401, `Bearer resource_metadata="%s"`, ""},
+		{"scope: no token", "/messages", nil, 401, `Bearer scope="read:messages", resource_metadata="%s"`, ""},
 		{"scope: expired", "/messages", []string{expired}, 401, `Bearer error="invalid_token", resource_metadata="%s"`, "invalid_token"},
 		{"scope: none", "/messages", []string{valid}, 403, `Bearer error="insufficient_scope", scope="read:messages", resource_metadata="%s"`, "insufficient_scope"},
 	} {
