@@ -91,14 +91,14 @@ func (m *Middleware) KeyStats() KeyStats {
 
 // answer tells of a verdict and returns it to a caller that replies by itself.
 func (m *Middleware) answer(ctx context.Context, r *http.Request, j judgement, err error) (*Claims, error) {
+	o := j.outcome(r)
 	if err != nil {
-		e := asError(err)
-		m.observer.tell(ctx, Outcome{Request: r, Err: e, Issuer: j.issuer, Cached: j.cached})
-		return nil, e
+		o.Err = asError(err)
+		m.observer.tell(ctx, o)
+		return nil, o.Err
 	}
-	claims := j.copyClaims()
-	m.observer.tell(ctx, Outcome{Request: r, Claims: claims, Issuer: j.issuer, Cached: j.cached})
-	return claims, nil
+	m.observer.tell(ctx, o)
+	return o.Claims, nil
 }
 
 // guard returns a wrapper that lets those requests through which m has verified, or
@@ -125,7 +125,7 @@ func (m *Middleware) guard(optional bool, scope string, check func(*http.Request
 					}
 					m.bindings.announce(w, r, j.binding)
 				case !errors.Is(err, errNoCredentials):
-					m.refuse(w, Outcome{Request: r, Issuer: j.issuer, Cached: j.cached}, err)
+					m.refuse(w, j.outcome(r), err)
 					return
 				case !optional:
 					e := asError(err)
@@ -221,10 +221,19 @@ func (m *Middleware) passed(ctx context.Context) (c *claimsContext, shown bool) 
 
 // A judgement is what became of a token.
 type judgement struct {
-	*verified        // nil if it was refused
+	*verified        // nil if it did not verify; otherwise it may still be refused
 	issuer    string // by whose rules, as configured; empty if nobody's
 	cached    bool
 	binding   binding
+}
+
+// outcome returns what there is to tell, without the Error.
+func (j judgement) outcome(r *http.Request) Outcome {
+	o := Outcome{Request: r, Issuer: j.issuer, Cached: j.cached}
+	if j.verified != nil {
+		o.Claims = j.copyClaims()
+	}
+	return o
 }
 
 // authenticate judges the request's token.
@@ -278,14 +287,13 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 	// machine is suspended, and tokens expire meanwhile.
 	now := time.Now()
 	if v := m.cache.get(text); v != nil && v.holds(now) {
-		j := judgement{verified: v, issuer: v.by.issuer, cached: true}
 		// The keys have an age too. A look at them may show that this token's
 		// is gone.
 		if _, err := v.by.keys.current(ctx, now); err != nil {
-			return j, err
+			return judgement{issuer: v.by.issuer, cached: true}, err
 		}
 		if !v.key.Withdrawn() {
-			return j, nil
+			return judgement{verified: v, issuer: v.by.issuer, cached: true}, nil
 		}
 	}
 	t, err := newToken(text, m.maxLength)

@@ -187,6 +187,28 @@ func TestObserveVerify(t *testing.T) {
 	}
 }
 
+// Whose token it was is told of one that verified and is refused all the same.
+func TestObserveVerifiedAndRefused(t *testing.T) {
+	a := new(audit)
+	iss, auth := newAuth(t, func(c *bearer.Config) {
+		c.Observe = a.observe
+		c.Revoked = func(_ context.Context, c *bearer.Claims) (bool, error) { return c.Subject == "mallory", nil }
+	})
+	for range 3 { // from the cache too
+		for token, want := range map[string]string{
+			iss.Token(audience, bearertest.Claims{"sub": "mallory"}):                                     "revoked by login.example.com/ for mallory",
+			iss.Token(audience, bearertest.Claims{"sub": "alice", "cnf": map[string]string{"jkt": "x"}}): "bound by login.example.com/ for alice",
+			iss.Token(audience, bearertest.Claims{"sub": "mallory", "exp": 1000000000}):                  "expired by login.example.com/",
+		} {
+			serve(auth.Handler(ok), "Bearer "+token)
+			auth.Verify(t.Context(), token)
+			if got := a.take(); len(got) != 2 || got[0] != want || got[1] != want {
+				t.Errorf("got %q, want %q twice", got, want)
+			}
+		}
+	}
+}
+
 // A status that does not refuse is told as it is replied.
 func TestObserveStatus(t *testing.T) {
 	iss, auth, a := observed(t)

@@ -105,6 +105,36 @@ func TestReasonsAreDocumented(t *testing.T) {
 	}
 }
 
+// docs/operations.md lists what is logged, at its level.
+func TestLogMessagesAreDocumented(t *testing.T) {
+	sources, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("internal/*/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged, documented []string
+	call := regexp.MustCompile(`(?:slog\.Level|(?i:log)\.)(Debug|Info|Warn|Error)(?:, |\()"(bearer: [^"]*)"`)
+	for _, name := range append(sources, more...) {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, m := range call.FindAllStringSubmatch(read(t, name), -1) {
+			logged = append(logged, m[1]+" "+m[2])
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| (\\w+) \\| `(bearer: [^`]*)` \\|").FindAllStringSubmatch(read(t, "docs/operations.md"), -1) {
+		documented = append(documented, m[1]+" "+m[2])
+	}
+	slices.Sort(logged)
+	slices.Sort(documented)
+	if len(logged) < 6 || !slices.Equal(logged, documented) {
+		t.Errorf("logged     %q\ndocumented %q", logged, documented)
+	}
+}
+
 // Every fixture that docs/providers.md names is there.
 func TestProvidersAreDocumented(t *testing.T) {
 	fixtures := read(t, "testdata/providers.json")
