@@ -23,13 +23,18 @@ func (p *problems) add(field, format string, args ...any) {
 }
 
 // newVerifier returns the verifier that cfg describes, without keys, and where
-// those are.
-func newVerifier(cfg *Config, bad *problems) (*verifier, jwks.Config) {
+// those are. It returns nil if all is left to FindIssuer.
+func newVerifier(cfg *Config, leeway time.Duration, bad *problems) (*verifier, jwks.Config) {
+	if cfg.FindIssuer != nil && cfg.Issuer == "" && cfg.IssuerTemplate == "" {
+		checkNoIssuer(cfg, bad)
+		return nil, jwks.Config{}
+	}
 	v := &verifier{
 		template:      cfg.IssuerTemplate != "",
 		tenants:       slices.Clone(cfg.Tenants),
 		audience:      slices.Clone(cfg.Audience),
 		audienceClaim: cfg.AudienceClaim,
+		leeway:        leeway,
 		scopeClaims:   slices.Clone(cfg.ScopeClaims),
 	}
 	issuer, base := checkIssuer(cfg, bad)
@@ -45,14 +50,12 @@ func newVerifier(cfg *Config, bad *problems) (*verifier, jwks.Config) {
 	}
 	v.algorithms = checkAlgorithms(cfg.Algorithms, bad)
 	v.types = checkTypes(cfg.TokenTypes, bad)
-	v.maxLength = checkMaxLength(cfg.MaxTokenLength, bad)
 	if len(v.scopeClaims) == 0 {
 		v.scopeClaims = []string{"scope", "scp"}
 	}
 	if slices.Contains(v.scopeClaims, "") {
 		bad.add("ScopeClaims", "an empty string is no claim")
 	}
-	v.leeway = checkLeeway(cfg.Leeway, bad)
 	v.validator = jwt.NewValidator(
 		jwt.WithIssuer(issuer),
 		jwt.WithAudience(v.audience...),
@@ -61,6 +64,26 @@ func newVerifier(cfg *Config, bad *problems) (*verifier, jwks.Config) {
 		jwt.WithLeeway(v.leeway),
 	)
 	return v, jwks.Config{Issuer: issuer, Base: base, URL: cfg.JWKSURL, Client: cfg.Client, Algorithms: v.algorithms}
+}
+
+// checkNoIssuer checks that cfg has no rules for the tokens of an issuer that it
+// does not name. They would be taken for those of all.
+func checkNoIssuer(cfg *Config, bad *problems) {
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"Tenants", len(cfg.Tenants) > 0},
+		{"JWKSURL", cfg.JWKSURL != ""},
+		{"Algorithms", len(cfg.Algorithms) > 0},
+		{"TokenTypes", len(cfg.TokenTypes) > 0},
+		{"AudienceClaim", cfg.AudienceClaim != ""},
+		{"ScopeClaims", len(cfg.ScopeClaims) > 0},
+	} {
+		if f.set {
+			bad.add(f.name, "needs Issuer; the Middlewares that FindIssuer returns have their own")
+		}
+	}
 }
 
 // checkIssuer returns the issuer, or the template of issuers, and the URL that
@@ -87,7 +110,7 @@ func checkIssuer(cfg *Config, bad *problems) (issuer, base string) {
 		bad.add("Tenants", "an empty string is no tenant")
 	}
 	if issuer == "" {
-		bad.add("Issuer", "required: the \"iss\" claim of the tokens to accept")
+		bad.add("Issuer", "required: the \"iss\" claim of the tokens to accept; or IssuerTemplate, or FindIssuer")
 	} else if cfg.JWKSURL == "" {
 		if err := jwks.CheckURL(base); err != nil {
 			bad.add(field, "%w; or set JWKSURL", err)

@@ -151,17 +151,19 @@ type verified struct {
 	claims  Claims
 	payload payload // that claims.payload points to
 	by      *verifier
+	found   *found    // through which by was come to; nil if by is one of the fixed ones
 	key     *jwks.Key // that signed the token
 	from    int64     // microseconds of Unix time: the token is valid after that,
 	until   int64     // and before this
 }
 
-// holds reports whether the token's times hold and its key is still published.
+// holds reports whether the token's times hold, its key is still published, and its
+// issuer still accepted.
 // Within the microseconds in which the times begin and end it reports false:
 // verification is more precise.
 func (v *verified) holds(now time.Time) bool {
 	t := now.UnixMicro()
-	return v.from < t && t < v.until && !v.key.Withdrawn()
+	return v.from < t && t < v.until && !v.key.Withdrawn() && (v.found == nil || v.found.counts(t))
 }
 
 // copyClaims returns a copy of the claims for a caller to own.

@@ -18,8 +18,8 @@ const (
 )
 
 // A Config says whose tokens an API accepts. Issuer, or IssuerTemplate in its
-// place, and Audience are required; the zero value of every other field is a
-// safe default.
+// place, and Audience are required, or else FindIssuer; the zero value of every
+// other field is a safe default.
 type Config struct {
 	_ [0]func() // no comparison, no literals without field names
 
@@ -42,6 +42,36 @@ type Config struct {
 	// IssuerTemplate. If it is empty every tenant is, and anybody can have one:
 	// Require must then decide by the tenant.
 	Tenants []string
+
+	// FindIssuer says who judges the tokens of issuers that are not known when the
+	// program starts, such as those of customers who bring their own. It is asked
+	// with the exact "iss" of a token, before anything is fetched, and returns the
+	// Middleware that judges the tokens of that issuer, made by New with this issuer
+	// and an audience; or nil for a name that is none, whose tokens get 401; or an
+	// error, for which tokens get 503. It should return the same Middleware as long
+	// as nothing changes, since that holds the issuer's keys.
+	//
+	// The name comes from a stranger: look it up, do not make a URL of it. It has 1
+	// to 256 bytes and no control characters. Two tenants can have users of the
+	// same name, so what belongs to a user goes by Claims.Issuer and Claims.Subject.
+	//
+	// An answer counts for a minute, and is renewed in the background while good
+	// tokens of the issuer come; nil counts for 10 seconds, an error for 1. When the
+	// function does not name an issuer any more, that issuer's tokens are refused
+	// within a minute, those in the cache too. In one second it is asked about 100
+	// names at most that strangers may have made up, since no good token of theirs
+	// came within an hour or comes then; beyond that the answer is 401 at once.
+	//
+	// FindIssuer is called by many goroutines at once, with a context of its own,
+	// since all who wait share a call. They wait for 1 second; the call may take 5.
+	// A panic, and a Middleware that does not accept the issuer, count as errors; the
+	// first one is logged. Of the Middleware only the rules for tokens count and
+	// its Revoked; all else is as this Config says, MaxTokenLength included.
+	//
+	// Issuer or IssuerTemplate may be set besides: their tokens are judged without
+	// asking. If they are not, Audience may be empty, and the other fields that say
+	// which of an issuer's tokens are good must be.
+	FindIssuer func(ctx context.Context, issuer string) (*Middleware, error)
 
 	// Audience lists the names of this API, as "aud" has them. A token must
 	// carry at least one of them. If it is empty it is Resource.
@@ -194,9 +224,11 @@ func New(cfg Config) (*Middleware, error) {
 	if len(cfg.Audience) == 0 && cfg.Resource != "" {
 		cfg.Audience = []string{cfg.Resource}
 	}
-	v, source := newVerifier(&cfg, &bad)
+	leeway := checkLeeway(cfg.Leeway, &bad)
+	v, source := newVerifier(&cfg, leeway, &bad)
 	header := checkHeader(cfg.Header, &bad)
-	bindings := newBindings(&cfg, v.leeway, &bad)
+	maxLength := checkMaxLength(cfg.MaxTokenLength, &bad)
+	bindings := newBindings(&cfg, leeway, &bad)
 	c := challenger{realm: cfg.Realm, algs: bindings.algorithms(), dpopOnly: bindings.dpopOnly()}
 	doc := newDocument(&cfg, v, &c, &bad)
 	if strings.ContainsFunc(cfg.Realm, func(r rune) bool { return r < ' ' || r > '~' }) {
@@ -217,19 +249,27 @@ func New(cfg Config) (*Middleware, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	source.Log = log
-	v.revoked = newRevocation(cfg.Revoked, log)
-	v.keys = &keyring{Source: jwks.New(source)}
+	revoked := newRevocation(cfg.Revoked, log)
+	is := newIssuers(nil, nil)
+	if v != nil {
+		source.Log = log
+		v.keys = &keyring{Source: jwks.New(source)}
+		v.maxLength, v.revoked = maxLength, revoked
+		is = newIssuers([]*verifier{v}, nil)
+	}
+	if cfg.FindIssuer != nil {
+		is.finders = []*finder{newFinder(cfg.FindIssuer, bindings, log)}
+	}
 	return &Middleware{
-		issuers:      newIssuers(v),
+		issuers:      is,
 		cache:        newTokenCache(tokens),
 		header:       header,
-		maxLength:    v.maxLength,
+		maxLength:    maxLength,
 		bindings:     bindings,
 		challenger:   c,
 		document:     doc,
 		observer:     observer{log: log, observe: cfg.Observe},
-		revoked:      v.revoked,
+		revoked:      revoked,
 		errorHandler: cfg.ErrorHandler,
 	}, nil
 }

@@ -198,6 +198,7 @@ var replies = map[string]reply{
 	"keys_unavailable":   {503, "", "the keys that the token is verified with cannot be had at present", errKeysUnavailable},
 	"internal":           {500, "", "internal error", nil},
 
+	"issuer_unavailable":     {503, "", "whether the token's issuer is accepted cannot be told at present", nil},
 	"revocation_unavailable": {503, "", "whether the token has been revoked cannot be told at present", nil},
 }
 

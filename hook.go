@@ -25,21 +25,15 @@ const (
 type hook struct {
 	name   string // in Config
 	log    *slog.Logger
-	calls  chan struct{} // holds one for each call that has not returned
-	failed atomic.Int64  // when it failed last, in microseconds of Unix time; zero if it works
-}
-
-func newHook(name string, log *slog.Logger, calls int) *hook {
-	return &hook{name: name, log: log, calls: make(chan struct{}, calls)}
+	failed atomic.Int64 // when it failed last, in microseconds of Unix time; zero if it works
 }
 
 var errNoReturn = errors.New("it did not return")
 
 // ask calls f, which calls the function of h, in a goroutine of its own, and waits
-// for what it returns: until ctx is done, and limit at most. A call that does not
-// end then holds its place until it does, so that there are never more of them than
-// h has places.
-func ask[T any](ctx context.Context, h *hook, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
+// for what it returns: until ctx is done, and limit at most. A call has a place in
+// calls until it returns, so that there are never more of them than places.
+func ask[T any](ctx context.Context, h *hook, calls chan struct{}, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		value T
 		err   error
@@ -49,14 +43,14 @@ func ask[T any](ctx context.Context, h *hook, limit time.Duration, f func(contex
 	done := make(chan answer, 1)
 	a := answer{err: inner.Err()}
 	select {
-	case h.calls <- struct{}{}:
+	case calls <- struct{}{}:
 		go func() {
 			a := answer{err: errNoReturn}
 			defer func() {
 				if p := recover(); p != nil {
 					a.err = fmt.Errorf("it panicked: %v", p)
 				}
-				<-h.calls
+				<-calls
 				done <- a
 			}()
 			a.value, a.err = f(inner)
@@ -99,8 +93,9 @@ func (h *hook) tell(level slog.Level, message string, attrs ...slog.Attr) {
 
 // A revocation is Config.Revoked.
 type revocation struct {
-	*hook
+	hook
 	revoked func(context.Context, *Claims) (bool, error)
+	calls   chan struct{}
 }
 
 // newRevocation returns nil for no function.
@@ -108,7 +103,7 @@ func newRevocation(revoked func(context.Context, *Claims) (bool, error), log *sl
 	if revoked == nil {
 		return nil
 	}
-	return &revocation{newHook("Revoked", log, revokedCalls), revoked}
+	return &revocation{hook{name: "Revoked", log: log}, revoked, make(chan struct{}, revokedCalls)}
 }
 
 // check refuses the token that v is if it was revoked, or if that cannot be told.
@@ -117,7 +112,7 @@ func (r *revocation) check(ctx context.Context, v *verified) error {
 		return nil
 	}
 	claims := v.copyClaims() // its own: a call may outlive the request
-	revoked, err := ask(ctx, r.hook, revokedTimeout, func(ctx context.Context) (bool, error) { return r.revoked(ctx, claims) })
+	revoked, err := ask(ctx, &r.hook, r.calls, revokedTimeout, func(ctx context.Context) (bool, error) { return r.revoked(ctx, claims) })
 	if err != nil {
 		return &cause{reason: "revocation_unavailable", err: err, detail: clip.To(err.Error(), maxErrorText), retryAfter: time.Second}
 	}

@@ -1,9 +1,11 @@
 package bearer
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"example.com/bearer/internal/clip"
 	"example.com/bearer/internal/strictjson"
@@ -16,10 +18,11 @@ type issuers struct {
 	all       []*verifier
 	exact     map[string]*verifier // by the issuer; those without a template
 	templates []*verifier
+	finders   []*finder // asked about issuers that none of them is
 }
 
-func newIssuers(all ...*verifier) *issuers {
-	is := &issuers{all: all, exact: make(map[string]*verifier, len(all))}
+func newIssuers(all []*verifier, finders []*finder) *issuers {
+	is := &issuers{all: all, finders: finders, exact: make(map[string]*verifier, len(all))}
 	for _, v := range all {
 		if v.template {
 			is.templates = append(is.templates, v)
@@ -30,25 +33,38 @@ func newIssuers(all ...*verifier) *issuers {
 	return is
 }
 
-// of returns the verifier of the issuer that t claims to be from. That is the only
-// thing that an unverified claim decides: the verifier checks it, as it checks all
-// the rest.
-func (is *issuers) of(t *token) (*verifier, error) {
-	if len(is.all) == 1 {
-		return is.all[0], nil
+// of returns the verifier of the issuer that t claims to be from, and what FindIssuer
+// has to do with it. That is the only thing that an unverified claim decides: the
+// verifier checks it, as it checks all the rest.
+func (is *issuers) of(ctx context.Context, t *token, now time.Time) (*verifier, *found, error) {
+	if len(is.all) == 1 && len(is.finders) == 0 {
+		return is.all[0], nil, nil
 	}
 	issuer, err := t.unverifiedIssuer()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if v := is.byName(issuer); v != nil {
-		return v, nil
+		return v, nil, nil
 	}
 	// The header's encoding has not been looked at yet.
 	if !isToken68(t.text) {
-		return nil, &cause{reason: "malformed", err: errEncoding, detail: "the header is not base64url"}
+		return nil, nil, &cause{reason: "malformed", err: errEncoding, detail: "the header is not base64url"}
 	}
-	return nil, &cause{reason: "issuer", claim: "iss", got: clip.String(issuer), want: is.names()}
+	if len(is.finders) > 0 && isSane(issuer) {
+		issuer = strings.Clone(issuer) // it may be kept, and the payload it stands in must not
+		t.free()                       // thousands may wait
+		for _, f := range is.finders {
+			found, err := f.of(ctx, issuer, now)
+			if err != nil {
+				return nil, nil, issuerUnavailable(issuer, err)
+			}
+			if found != nil {
+				return found.by, found, nil
+			}
+		}
+	}
+	return nil, nil, &cause{reason: "issuer", claim: "iss", got: clip.String(issuer), want: is.names()}
 }
 
 // byName returns the verifier that judges tokens of issuer, or nil.
@@ -71,11 +87,13 @@ func (is *issuers) names() string {
 	for _, v := range is.all[:min(len(is.all), most)] {
 		names = append(names, v.issuer)
 	}
-	list := strings.Join(names, " or ")
 	if more := len(is.all) - most; more > 0 {
-		list += fmt.Sprintf(" or one of %d more", more)
+		names = append(names, fmt.Sprintf("one of %d more", more))
 	}
-	return list
+	if len(is.finders) > 0 {
+		names = append(names, "one that FindIssuer names")
+	}
+	return strings.Join(names, " or ")
 }
 
 // unverifiedIssuer returns what t says that its issuer is.
@@ -100,6 +118,9 @@ func (t *token) unverifiedIssuer() (string, error) {
 // keys, audience and claims alone. Tokens of any other issuer are refused
 // without asking anybody for keys.
 //
+// Issuers that Config.FindIssuer names come after those: m's function is asked
+// first, and other's about those that it does not name.
+//
 // All else is as with m: the header, the realm, the log, the replies, the metadata,
 // which name other's authorization servers too unless
 // Config.Metadata.AuthorizationServers names them all. m and
@@ -109,8 +130,8 @@ func (t *token) unverifiedIssuer() (string, error) {
 // Or panics if m and other accept the same issuer, since one Middleware with all
 // the audiences does that, if they look for tokens in different headers, if they
 // differ in what they ask of bound tokens (DPoP, whether there is a Certificate, and
-// RequireBound), and if m's metadata would have to name an issuer of other's that is
-// no URL.
+// RequireBound), if m's metadata would have to name an issuer of other's that is no
+// URL, and if they share a FindIssuer because one was made of the other.
 func (m *Middleware) Or(other *Middleware) *Middleware {
 	if m.header != other.header {
 		panic(fmt.Sprintf("bearer: Or: one has its tokens in the header %s, the other in %s", m.header, other.header))
@@ -125,8 +146,13 @@ func (m *Middleware) Or(other *Middleware) *Middleware {
 			}
 		}
 	}
+	for _, f := range other.issuers.finders {
+		if slices.Contains(m.issuers.finders, f) {
+			panic("bearer: Or: both have the same FindIssuer")
+		}
+	}
 	both := *m
-	both.issuers = newIssuers(slices.Concat(m.issuers.all, other.issuers.all)...)
+	both.issuers = newIssuers(slices.Concat(m.issuers.all, other.issuers.all), slices.Concat(m.issuers.finders, other.issuers.finders))
 	both.maxLength = max(m.maxLength, other.maxLength)
 	both.document = m.document.or(other)
 	both.cache = newTokenCache(max(m.cache.capacity(), other.cache.capacity()))

@@ -65,8 +65,8 @@ func (m *Middleware) Verify(ctx context.Context, token string) (*Claims, error) 
 	return m.answer(ctx, nil, j, err)
 }
 
-// Ready returns nil once usable keys are at hand, of every issuer, and fetches
-// them if there are none. It is for readiness probes, and for programs that want
+// Ready returns nil once usable keys are at hand, of every issuer but those that
+// Config.FindIssuer names, and fetches them if there are none. It is for readiness probes, and for programs that want
 // to start with the keys in place. The error is an [*Error] with status 503.
 func (m *Middleware) Ready(ctx context.Context) error {
 	for _, v := range m.issuers.all {
@@ -80,11 +80,16 @@ func (m *Middleware) Ready(ctx context.Context) error {
 // KeyStats returns the present state of the keys. It causes no fetch and is
 // cheap enough to be polled. With several issuers the numbers are added up,
 // FetchedAt is the oldest and Err joins all errors; the Middlewares that were
-// given to [Middleware.Or] tell of each.
+// given to [Middleware.Or] tell of each. Those that Config.FindIssuer returns tell
+// of themselves and are not counted here.
 func (m *Middleware) KeyStats() KeyStats {
-	stats := m.issuers.all[0].keys.stats()
-	for _, v := range m.issuers.all[1:] {
-		stats.add(v.keys.stats())
+	var stats KeyStats
+	for i, v := range m.issuers.all {
+		if i == 0 {
+			stats = v.keys.stats()
+		} else {
+			stats.add(v.keys.stats())
+		}
 	}
 	return stats
 }
@@ -287,6 +292,9 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 	// machine is suspended, and tokens expire meanwhile.
 	now := time.Now()
 	if v := m.cache.get(text); v != nil && v.holds(now) {
+		if v.found != nil {
+			v.found.use(now.UnixMicro())
+		}
 		// The keys have an age too. A look at them may show that this token's
 		// is gone.
 		if _, err := v.by.keys.current(ctx, now); err != nil {
@@ -301,12 +309,16 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 		return judgement{}, err
 	}
 	defer t.free()
-	by, err := m.issuers.of(&t)
+	by, found, err := m.issuers.of(ctx, &t, now)
 	if err != nil {
 		return judgement{}, err
 	}
 	v, err := by.verify(ctx, &t, now)
 	if err == nil {
+		if found != nil {
+			v.found = found
+			found.use(now.UnixMicro())
+		}
 		m.cache.put(text, v, now)
 	}
 	return judgement{verified: v, issuer: by.issuer}, err

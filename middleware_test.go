@@ -399,12 +399,12 @@ func TestNewReportsEverything(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	want := `bearer: Config.Issuer: "http://login.example.com" must use https (http is for loopback hosts only); or set JWKSURL
+	want := `bearer: Config.Leeway: 1h0m0s is more than 10m0s
+bearer: Config.Issuer: "http://login.example.com" must use https (http is for loopback hosts only); or set JWKSURL
 bearer: Config.Audience: an empty string is no audience; it must be what the tokens' "aud" says
 bearer: Config.Algorithms: "HS256" is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA
 bearer: Config.Algorithms: "none" is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA
 bearer: Config.ScopeClaims: an empty string is no claim
-bearer: Config.Leeway: 1h0m0s is more than 10m0s
 bearer: Config.Realm: "a\nb" has characters that a header cannot carry`
 	if err.Error() != want {
 		t.Errorf("got error\n%v\nwant\n%s", err, want)
