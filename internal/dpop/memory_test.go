@@ -94,6 +94,7 @@ func TestMemorySustained(t *testing.T) {
 	if _, err := m.add(number(0), "a", time.Minute, birth.Add(time.Hour)); err != nil {
 		t.Error(err)
 	}
+	checkCounts(t, m)
 	if used := heap() - before; used > 1<<20 {
 		t.Errorf("an empty memory takes %d KiB, want 1024 at most", used>>10)
 	}
@@ -182,10 +183,31 @@ func TestMemoryBacklog(t *testing.T) {
 		if fresh, err := m.add(number(1<<40+i), "a", 10*time.Second, now); !fresh || err != nil {
 			t.Fatalf("proof %d: got %v, %v, want it to be new", i, fresh, err)
 		}
+		if i == 1 {
+			// It is over, but was not forgotten yet.
+			if fresh, err := m.add(number(0), "a", time.Second, now); !fresh || err != nil {
+				t.Fatalf("a proof that is over: got %v, %v, want it to be new", fresh, err)
+			}
+		}
 		for age := range min(i, 2) + 1 {
 			if fresh, err := m.add(number(1<<40+i-age), "a", 10*time.Second, now); fresh || err != nil {
 				t.Fatalf("proof %d, %d steps before: got %v, %v, want it to be known", i, age, fresh, err)
 			}
+		}
+	}
+	checkCounts(t, m)
+}
+
+// checkCounts looks whether the keys' counts are those of the proofs that are there.
+func checkCounts(t *testing.T, m *memory) {
+	t.Helper()
+	for i := range m.owners {
+		sum := uint32(0)
+		for _, n := range m.owners[i] {
+			sum += n
+		}
+		if sum != m.count {
+			t.Errorf("the keys have %d proofs by hash %d, want %d", sum, i, m.count)
 		}
 	}
 }

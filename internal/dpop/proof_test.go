@@ -167,6 +167,7 @@ func newVerifier(t testing.TB, s dpop.Settings) *dpop.Verifier {
 	if s.Leeway == 0 {
 		s.Leeway = time.Minute
 	}
+	s.Leeway = max(s.Leeway, 0) // negative: none
 	v, err := dpop.New(s)
 	if err != nil {
 		t.Fatal(err)
@@ -689,7 +690,7 @@ func TestStore(t *testing.T) {
 		{"made at the limit", dpop.Settings{}, at(-300), 60 * time.Second},
 		{"rounded up", dpop.Settings{}, at(-0.9), 360 * time.Second},
 		{"another age", dpop.Settings{MaxAge: 10 * time.Second, Leeway: 5 * time.Second}, at(0), 15 * time.Second},
-		{"at the limit without leeway", dpop.Settings{MaxAge: 10 * time.Second, Leeway: 1}, at(-10), time.Second},
+		{"at the limit without leeway", dpop.Settings{MaxAge: 10 * time.Second, Leeway: -1}, at(-10), time.Second},
 		{"with a nonce", dpop.Settings{NonceKeys: [][]byte{key}}, at(-5000), 460 * time.Second},
 	} {
 		s := &store{}
