@@ -49,6 +49,7 @@ func TestClientCert(t *testing.T) {
 		{"tab before it", []string{"\t" + good}, false},
 		{"base64url", []string{strings.NewReplacer("/", "_", "+", "-").Replace(good)}, false},
 		{"line break", []string{good[:65] + "\n" + good[65:]}, false},
+		{"four line breaks", []string{good[:65] + "\r\n\r\n" + good[65:]}, false},
 		{"blank inside", []string{good[:65] + " " + good[65:]}, false},
 		{"too much padding", []string{strings.Replace(good, "=:", "==:", 1)}, false},
 		{"PEM", []string{"-----BEGIN CERTIFICATE-----" + certificate + "-----END CERTIFICATE-----"}, false},

@@ -42,7 +42,7 @@ type memory struct {
 	made   uint32                 // places that were ever in use
 	count  uint32                 // proofs in it
 	due    []uint32               // by second, modulo its length: the first proof that is over then
-	swept  int64                  // what was over before this second is forgotten
+	swept  int64                  // the next second whose proofs are to be forgotten
 	last   int64                  // the second in which all are over
 	owners [2][ownerCounts]uint32 // proofs by two hashes of their key
 }
@@ -59,7 +59,7 @@ type used struct {
 
 // newMemory returns a memory for proofs that are over after longest at most.
 func newMemory(longest time.Duration) *memory {
-	m := &memory{seed: maphash.MakeSeed(), due: make([]uint32, 2*int(longest/time.Second)+4)}
+	m := &memory{seed: maphash.MakeSeed(), due: make([]uint32, int(longest/time.Second)+3)}
 	m.index = make([]uint32, minIndex)
 	return m
 }
@@ -79,6 +79,7 @@ func (m *memory) add(hash [16]byte, owner string, ttl time.Duration, now time.Ti
 	if second >= m.last {
 		m.reset(second)
 	}
+	m.swept = min(m.swept, second) // the clock may have been set back
 	for range forgetAtOnce {
 		if !m.forget(second) {
 			break
@@ -89,9 +90,7 @@ func (m *memory) add(hash [16]byte, owner string, ttl time.Duration, now time.Ti
 			return false, nil
 		}
 	}
-	// The clock may have been set back.
-	until = max(until, m.swept)
-	for m.count == memoryPlaces || until-m.swept >= int64(len(m.due)) {
+	for m.count == memoryPlaces {
 		if !m.forget(second) {
 			return false, errMemoryFull
 		}
@@ -160,11 +159,14 @@ func (m *memory) grow() {
 func (m *memory) forget(second int64) bool {
 	for ; m.swept <= second; m.swept++ {
 		due := &m.due[m.swept%int64(len(m.due))]
-		if *due == 0 {
+		i := *due
+		if i == 0 {
 			continue
 		}
-		i := *due
 		u := m.at(i)
+		if int64(u.until) > second {
+			continue // of a later round, after the clock was set back or much was left
+		}
 		link := &m.index[maphash.Bytes(m.seed, u.hash[:])&m.mask()]
 		for *link != i {
 			link = &m.at(*link).chain

@@ -39,6 +39,9 @@ func TestMemory(t *testing.T) {
 		{"over", 3, 1, 10 * time.Second, true},
 		{"the other one", 3, 2, 10 * time.Second, false},
 		{"the first again, longer", 12.9, 1, 10 * time.Second, false},
+		{"long", 13, 4, 10 * time.Second, true},
+		{"short", 13, 5, time.Second, true},
+		{"long, when short is over", 20, 4, time.Second, false},
 		{"the clock was set back", 1, 3, 2 * time.Second, true},
 		{"again after the clock was set back", 1, 3, 2 * time.Second, false},
 		{"much later", 1000, 1, 10 * time.Second, true},
@@ -194,6 +197,31 @@ func TestMemoryBacklog(t *testing.T) {
 				t.Fatalf("proof %d, %d steps before: got %v, %v, want it to be known", i, age, fresh, err)
 			}
 		}
+	}
+	checkCounts(t, m)
+}
+
+// A clock that is set back by an hour does not fill the memory.
+func TestMemoryClockSetBack(t *testing.T) {
+	m := newMemory(10 * time.Second)
+	add := func(n uint64, at time.Duration) bool {
+		fresh, err := m.add(number(n), "a", 5*time.Second, birth.Add(at))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fresh
+	}
+	add(1, time.Hour)
+	for i := range uint64(3000) {
+		if at := time.Duration(i) * time.Second / 10; !add(10+i, at) || add(10+i, at) {
+			t.Fatalf("proof %d is not new, or not known", i)
+		}
+	}
+	if m.count > 100 {
+		t.Errorf("%d proofs are there, want those of 6 s", m.count)
+	}
+	if add(1, time.Hour) {
+		t.Error("the proof from before is forgotten")
 	}
 	checkCounts(t, m)
 }
