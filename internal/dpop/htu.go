@@ -52,7 +52,7 @@ var (
 	errUserinfo  = errors.New("want no user name and no password")
 	errHost      = errors.New("want an ASCII host name or an IP address")
 	errPort      = errors.New("want a port from 1 to 65535")
-	errCharacter = errors.New("want ASCII only, without white space, control characters, backslashes and #")
+	errCharacter = errors.New("want ASCII only, without white space, control characters and backslashes")
 	errTriplet   = errors.New("want two hexadecimal digits behind each %")
 )
 
@@ -162,7 +162,7 @@ func normalTriplets(s string) (string, error) {
 	var b []byte // s as far as it was written anew; nil while it is as it was
 	for i := 0; i < len(s); i++ {
 		c := s[i]
-		if c <= ' ' || c >= 0x7f || c == '\\' || c == '#' {
+		if c <= ' ' || c >= 0x7f || c == '\\' {
 			return "", errCharacter
 		}
 		if c != '%' {

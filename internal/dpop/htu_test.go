@@ -127,6 +127,7 @@ func TestParseURL(t *testing.T) {
 		{"DEL", "https://a.example/a\x7f", errCharacter},
 		{"triplet that is none", "https://a.example/%zz", errTriplet},
 		{"triplet with one digit", "https://a.example/%4", errTriplet},
+		{"triplet whose second digit is none", "https://a.example/%4z", errTriplet},
 		{"percent sign", "https://a.example/%", errTriplet},
 		{"triplet that is none in the host", "https://a%zz/", errTriplet},
 	} {
