@@ -16,6 +16,10 @@
 //		"scope": "read:messages",
 //	}))
 //
+// Refused with 401 is not yet refused for the reason that a test is about. Where there
+// is an error, as from bearer.Middleware.Verify, its Reason tells; where there is a
+// reply, bearer.Config.Observe does, as the example shows.
+//
 // An Issuer is also an [http.Handler] and can be mounted in a server. For
 // bearer.Config.IssuerTemplate, which discovery cannot find here, set JWKSURL.
 //
