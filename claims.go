@@ -33,15 +33,16 @@ type Claims struct {
 	IssuedAt  time.Time // "iat"; the zero time if the token has none
 	NotBefore time.Time // "nbf"; the zero time if the token has none
 
+	// How the user logged in, for [Middleware.RequireAuthentication].
+	ACR      string    // "acr"; empty if the token has none, or no string there
+	AuthTime time.Time // "auth_time"; the zero time if the token has none, or no time there
+
 	// Bound is what the token is bound to, of which the sender has given proof.
 	Bound Binding
 
 	payload *payload     // what the claims were read from; nil if they are not from a token
 	idToken bool         // it looks like an ID token: for a hint in the log
 	cnf     confirmation // judged anew for each request
-
-	acr      string    // "acr"; empty if the token has none, or one of another type
-	authTime time.Time // "auth_time"; the zero time if the token has none, or none of use
 }
 
 // Decode unmarshals the token's whole payload into v, as [json.Unmarshal] does.
@@ -56,7 +57,8 @@ type Claims struct {
 // "ISS" takes the place of the "iss" that was checked, members that differ from
 // one of the names that this package knows ("iss", "sub", "aud", "exp", "nbf",
 // "iat", "jti", "cnf", "scope", "scp", "client_id", "azp", "cid", "appid",
-// "tid") by letter case only are left out.
+// "tid", "acr", "auth_time", "authorization_details") by letter case only are left
+// out.
 //
 // Decode fails if v does not fit the payload, and for Claims that did not come
 // from a token. It may be called by several goroutines at once. [As] is faster where
@@ -97,7 +99,7 @@ func hasImpostor(payload string) bool {
 // impostor reports whether encoding/json would take the member name for that of
 // a registered claim, although it is another.
 func impostor(name string) bool {
-	for _, registered := range [...]string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "scope", "scp", "client_id", "azp", "cid", "appid", "tid"} {
+	for _, registered := range [...]string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "scope", "scp", "client_id", "azp", "cid", "appid", "tid", "acr", "auth_time", "authorization_details"} {
 		if name != registered && strings.EqualFold(name, registered) {
 			return true
 		}

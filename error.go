@@ -21,8 +21,9 @@ const (
 	codeInvalidRequest    = "invalid_request"
 	codeInvalidToken      = "invalid_token"
 	codeInsufficientScope = "insufficient_scope"
-	codeInvalidProof      = "invalid_dpop_proof" // RFC 9449, section 7.1
-	codeUseNonce          = "use_dpop_nonce"     // the same, section 9
+	codeInsufficientLogin = "insufficient_user_authentication" // RFC 9470, section 3
+	codeInvalidProof      = "invalid_dpop_proof"               // RFC 9449, section 7.1
+	codeUseNonce          = "use_dpop_nonce"                   // the same, section 9
 )
 
 // An Error is the reason why a request was refused.
@@ -193,6 +194,7 @@ var replies = map[string]reply{
 	"proof_replay":       {401, codeInvalidProof, "the DPoP proof was used before", errProof},
 	"nonce":              {401, codeUseNonce, "the DPoP proof needs the nonce of this response", errProof},
 	"replay_store":       {503, "", "whether the DPoP proof was used before cannot be told at present", errProof},
+	"insufficient_login": {401, codeInsufficientLogin, "the user must log in again, or in another way", nil},
 	"insufficient_scope": {403, codeInsufficientScope, "the token lacks a scope that this request needs", nil},
 	"denied":             {403, "", "the token does not allow this request", nil},
 	"keys_unavailable":   {503, "", "the keys that the token is verified with cannot be had at present", errKeysUnavailable},

@@ -130,8 +130,8 @@ func (t *token) unverifiedIssuer() (string, error) {
 // Or panics if m and other accept the same issuer, since one Middleware with all
 // the audiences does that, if they look for tokens in different headers, if they
 // differ in what they ask of bound tokens (DPoP, whether there is a Certificate, and
-// RequireBound), if m's metadata would have to name an issuer of other's that is no
-// URL, and if they share a FindIssuer because one was made of the other.
+// RequireBound), if m's metadata would have to name issuers of other's that
+// cannot be told, and if they share a FindIssuer because one was made of the other.
 func (m *Middleware) Or(other *Middleware) *Middleware {
 	if m.header != other.header {
 		panic(fmt.Sprintf("bearer: Or: one has its tokens in the header %s, the other in %s", m.header, other.header))

@@ -2,7 +2,6 @@ package bearer
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -34,8 +33,8 @@ type Metadata struct {
 
 	// AuthorizationServers is "authorization_servers": the issuers that clients
 	// can get a token from. If it is empty those are listed whose tokens are
-	// accepted. It is required where they cannot be told: with IssuerTemplate
-	// but no Tenants, and if Issuer is not a URL.
+	// accepted. It is required where they cannot be told: with FindIssuer, with
+	// IssuerTemplate but no Tenants, and if Issuer is not a URL.
 	AuthorizationServers []string
 
 	// AuthorizationDetails is "authorization_details_types_supported" (RFC
@@ -82,7 +81,7 @@ func newDocument(cfg *Config, v *verifier, c *challenger, bad *problems) *docume
 			bad.add("Metadata.AuthorizationServers", "%q is not an https URL without query", server)
 		}
 	}
-	if len(d.servers) == 0 && v == nil {
+	if len(d.servers) == 0 && cfg.FindIssuer != nil {
 		bad.add("Metadata.AuthorizationServers", "required, since FindIssuer tells clients of no server")
 	} else if len(d.servers) == 0 {
 		d.servers, d.given = v.servers(), false
@@ -153,12 +152,14 @@ func (d *document) or(other *Middleware) *document {
 	if other.document != nil {
 		more = other.document.servers
 	} else {
+		known := len(other.issuers.finders) == 0
 		for _, v := range other.issuers.all {
 			servers := v.servers()
-			if len(servers) == 0 {
-				panic(fmt.Sprintf("bearer: Or: %q tells clients of no server: Config.Metadata.AuthorizationServers must name all of them", v.issuer))
-			}
+			known = known && len(servers) > 0
 			more = append(more, servers...)
+		}
+		if !known {
+			panic("bearer: Or: not all of the other's issuers can be told: Config.Metadata.AuthorizationServers must name all servers")
 		}
 	}
 	both := *d

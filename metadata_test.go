@@ -1,6 +1,7 @@
 package bearer_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -209,6 +210,9 @@ func TestMetadataOfOr(t *testing.T) {
 	given := func(servers ...string) func(*bearer.Config) {
 		return func(c *bearer.Config) { c.Metadata.AuthorizationServers = servers }
 	}
+	finding := func(c *bearer.Config) {
+		c.FindIssuer = func(context.Context, string) (*bearer.Middleware, error) { return nil, nil }
+	}
 	a, b := at("https://a.example.com", withResource), at("https://b.example.com")
 	for _, tt := range []struct {
 		name string
@@ -230,6 +234,7 @@ func TestMetadataOfOr(t *testing.T) {
 	}
 	for _, f := range []func(){
 		func() { a.Or(at("https://b.example.com", noURL)) },
+		func() { a.Or(at("https://b.example.com", finding)) },
 		func() { b.Or(a).Metadata() }, // it is b that has no resource
 		func() { b.Metadata() },
 	} {
@@ -324,6 +329,12 @@ func TestBadResource(t *testing.T) {
 		{"host not ASCII", func(c *bearer.Config) { c.Resource = "https://äpi.example.com/" }, []string{"Config.Resource: "}},
 		{"no issuer to tell", func(c *bearer.Config) { c.Issuer, c.JWKSURL = "login", "https://a/jwks" }, []string{`Config.Metadata.AuthorizationServers: required, since "login"`}},
 		{"no tenants to tell", func(c *bearer.Config) { c.Issuer, c.IssuerTemplate = "", "https://a/{tenantid}" }, []string{"Config.Metadata.AuthorizationServers: required"}},
+		{"issuers that come and go", func(c *bearer.Config) {
+			c.FindIssuer = func(context.Context, string) (*bearer.Middleware, error) { return nil, nil }
+		}, []string{"Config.Metadata.AuthorizationServers: required, since FindIssuer"}},
+		{"nothing but issuers that come and go", func(c *bearer.Config) {
+			c.Issuer, c.FindIssuer = "", func(context.Context, string) (*bearer.Middleware, error) { return nil, nil }
+		}, []string{"Config.Metadata.AuthorizationServers: required, since FindIssuer"}},
 		{"an issuer that is no URL is told once", func(c *bearer.Config) { c.Issuer = "login" }, []string{"Config.Issuer: "}},
 		{"servers", func(c *bearer.Config) {
 			c.Metadata.AuthorizationServers = []string{"http://a.example.com", "login", "https://a/?b", ""}

@@ -181,9 +181,11 @@ func (v *verifier) scan(c *Claims, reg *registeredClaims) (tenant string, err er
 		case "cnf":
 			c.readConfirmation(o.Value)
 		case "acr":
-			c.acr, _ = o.Value.Text()
+			c.ACR, _ = o.Value.Text()
 		case "auth_time":
-			c.authTime, _ = numericDate(o.Value)
+			if t, ok := numericDate(o.Value); ok {
+				c.AuthTime = t
+			}
 		case "nonce", "at_hash":
 			c.idToken = true
 		case "client_id", "azp", "cid", "appid":
