@@ -148,8 +148,9 @@ type Config struct {
 	Client *http.Client
 
 	// Logger gets a record when the state of the keys changes, and at debug
-	// level one for each refused request and for each that came with what looks
-	// like an ID token. None ever holds a token. If it is nil
+	// level one for each refused request, with its method, its path and the
+	// reason, and for each that came with what looks like an ID token. None ever
+	// holds a token or the query of a URL. If it is nil
 	// slog.Default() is used, as it is when New is called.
 	Logger *slog.Logger
 
@@ -204,13 +205,16 @@ type Config struct {
 	// later wrapper refuses that request. A wrapper that authenticates by itself
 	// tells of its own verdict alone. Observe is called before the reply is
 	// written, with the request's context, by many goroutines at once, and the
-	// request waits for it. A panic in it is the caller's.
+	// request waits for it. A panic in it is the caller's. It must not let the same
+	// Middleware judge what it is told of, since it would be told of that too.
 	Observe func(ctx context.Context, o Outcome)
 
 	// ErrorHandler writes the reply to a refused request. The headers
 	// WWW-Authenticate, Cache-Control and Retry-After are set before it is
-	// called; it should send e.Status. If it is nil the reply is a JSON object
-	// with the members "error" and "error_description". It is called by many
+	// called; it should send e.Status. If the token was verified, the request's
+	// context has its claims. If ErrorHandler is nil it is [DefaultErrorHandler],
+	// which writes a JSON object with the members "error" and
+	// "error_description"; an ErrorHandler may call that too. It is called by many
 	// goroutines at once.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, e *Error)
 }

@@ -38,8 +38,9 @@
 // JSON object as its body.
 //
 // The client is told in fixed phrases. Why exactly a token was refused is in
-// [Error.Err] and, at debug level, in the log: a stable reason, what was
-// expected and what came, and a hint for the usual mistakes.
+// [Error.Err] and, at debug level, in the log: the request's method and path, a
+// stable reason, what was expected and what came, and a hint for the usual
+// mistakes.
 //
 // CORS middleware goes outside of Handler, since a preflight request carries no
 // token and would be refused.

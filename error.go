@@ -2,10 +2,12 @@ package bearer
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -236,7 +238,11 @@ func text(err error) string { return clip.To(fmt.Sprint(err), maxErrorText) }
 // WriteError replies to the request with err, which should come from a method
 // of m or be an [*Error] of the caller's own. It sets the headers
 // WWW-Authenticate, Cache-Control and Retry-After as the reply needs them, and
-// leaves the rest to [Config.ErrorHandler] or else writes a small JSON object.
+// leaves the rest to [Config.ErrorHandler] or else to [DefaultErrorHandler].
+// Called from within an ErrorHandler it leaves it to the latter, so that no reply
+// calls for another without end, and its headers replace those that were set
+// before.
+//
 // Any other error, which m cannot have returned, is answered with status 500,
 // and an Error whose Status does not refuse (400 to 599 do) with 403.
 //
@@ -250,27 +256,67 @@ func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err erro
 	e = e.asReplied()
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
-	if challenges := m.challenger.challenges(e, r); len(challenges) > 0 {
-		const name = "Www-Authenticate"
-		if other := h[name]; len(other) > 0 {
-			challenges = append(other[:len(other):len(other)], challenges...)
-		}
+	h.Del("Content-Length") // of another body
+	const name = "Www-Authenticate"
+	others := h[name]
+	before, _ := r.Context().Value(replyKey{}).(*replyContext)
+	if before != nil {
+		others = slices.DeleteFunc(slices.Clone(others), func(s string) bool { return slices.Contains(before.challenges, s) })
+		h[name] = others
+		h.Del("Retry-After")
+	}
+	challenges := m.challenger.challenges(e, r)
+	if len(challenges) > 0 {
 		h[name] = challenges
+		if len(others) > 0 {
+			h[name] = append(others[:len(others):len(others)], challenges...)
+		}
 	}
 	m.bindings.refused(h, r)
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
 	}
-	if m.errorHandler != nil {
-		m.errorHandler(w, r, e)
+	if m.errorHandler == nil || before != nil {
+		DefaultErrorHandler(w, r, e)
 		return
 	}
+	inner := copyRequest(r, &replyContext{r.Context(), challenges})
+	defer giveBack(r, inner)
+	m.errorHandler(w, inner, e)
+}
+
+// DefaultErrorHandler writes the reply that a refused request gets without
+// [Config.ErrorHandler]: status e.Status and a JSON object with the members "error"
+// and "error_description", as far as e has them. It is for ErrorHandlers that only
+// add to it. All other headers are set before, by [Middleware.WriteError].
+func DefaultErrorHandler(w http.ResponseWriter, _ *http.Request, e *Error) {
+	if e == nil {
+		e = internalError(e)
+	}
+	e = e.asReplied()
+	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	// A body that is about to be replaced must not keep its description.
+	// Content-Encoding stays, as with http.Error: middleware that compresses sets
+	// it before it compresses what is written here.
 	h.Del("Content-Length")
-	h.Del("Content-Encoding")
 	w.WriteHeader(e.Status)
 	w.Write(e.body())
+}
+
+type replyKey struct{}
+
+// A replyContext is that of a request whose reply an ErrorHandler writes.
+type replyContext struct {
+	context.Context
+	challenges []string // that have been set
+}
+
+// Value shows WriteError that it has been called for this request before.
+func (c *replyContext) Value(key any) any {
+	if key == (replyKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
 }
 
 // asReplied returns e, or for an Error of the caller's own that needs it, a copy with

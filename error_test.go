@@ -1,6 +1,7 @@
 package bearer_test
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,11 +47,11 @@ func TestWriteError(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			_, auth := newAuth(t, func(c *bearer.Config) { c.Realm = tt.realm })
 			w := httptest.NewRecorder()
-			w.Header().Set("Content-Encoding", "gzip") // left by a handler that gave up
+			w.Header().Set("Content-Length", "7") // left by a handler that gave up
 			auth.WriteError(w, httptest.NewRequest("GET", "/", nil), tt.err)
 			h := w.Header()
 			got := fmt.Sprintf("%d %q %q %q %q %s", w.Code, h.Get("WWW-Authenticate"), h.Get("Retry-After"),
-				h.Get("Cache-Control"), h.Get("Content-Type")+h.Get("Content-Encoding"), strings.TrimSpace(w.Body.String()))
+				h.Get("Cache-Control"), h.Get("Content-Type")+h.Get("Content-Length"), strings.TrimSpace(w.Body.String()))
 			want := fmt.Sprintf("%d %q %q %q %q %s", tt.status, tt.challenge, tt.retryAfter, "no-store", "application/json", tt.body)
 			if got != want {
 				t.Errorf("got  %s\nwant %s", got, want)
@@ -294,5 +296,191 @@ func TestErrorText(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 		}
+	}
+}
+
+// Every refusal leaves a record of which request it was and why, without its query.
+func TestRefusalRecords(t *testing.T) {
+	var log syncBuffer
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.Logger = debugLogger(&log) })
+	good, bad := "Bearer "+iss.Token(audience, nil), "Bearer "+iss.Token("other", nil)
+	refusing := func(err error) http.Handler {
+		return auth.Require(func(*http.Request, *bearer.Claims) error { return err })(ok)
+	}
+	authenticates := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { auth.Authenticate(r) })
+	const where = "method=PUT path=/api/a"
+	for _, tt := range []struct {
+		name   string
+		h      http.Handler
+		header string
+		want   []string
+	}{
+		{"no token", auth.Handler(ok), "", []string{where, "reason=no_credentials"}},
+		{"bad token", auth.Handler(ok), bad, []string{where, "reason=audience"}},
+		{"bad token, Optional", auth.Optional(ok), bad, []string{where, "reason=audience"}},
+		{"Authenticate", authenticates, bad, []string{where, "reason=audience"}},
+		{"scope", auth.RequireScope("x")(ok), good, []string{where, "reason=insufficient_scope"}},
+		{"scope inside of Handler", auth.Handler(auth.RequireScope("x")(ok)), good, []string{where, "reason=insufficient_scope"}},
+		{"any scope", auth.RequireAnyScope("x", "y")(ok), good, []string{where, `want="x or y"`}},
+		{"check", refusing(errors.New("not the owner")), good, []string{where, "reason=denied", `detail="not the owner"`}},
+		{"check inside of Handler", auth.Handler(refusing(errors.New("not the owner"))), good, []string{where, "reason=denied"}},
+		{"check with an Error", refusing(&bearer.Error{Status: 403, Err: errors.New("not the owner")}), good, []string{where, "reason=denied", `cause="not the owner"`}},
+		{"check with an Error and its reason", refusing(&bearer.Error{Status: 404, Reason: "hidden"}), good, []string{where, "reason=hidden", "status=404"}},
+		{"check with a nil Error", refusing((*bearer.Error)(nil)), good, []string{where, "reason=internal", "status=500", "nil *Error"}},
+		{"check that talks", refusing(errors.New(strings.Repeat("x", 1e5))), good, []string{where, "reason=denied"}},
+		{"check that talks in an Error", refusing(&bearer.Error{Status: 403, Err: errors.New(strings.Repeat("x", 1e5))}), good, []string{where, "reason=denied"}},
+	} {
+		for _, path := range []string{"", "/" + strings.Repeat("x", 1e5)} {
+			log.Reset()
+			r := httptest.NewRequest("PUT", "/api/a"+path+"?code=secret", nil)
+			if tt.header != "" {
+				r.Header.Set("Authorization", tt.header)
+			}
+			tt.h.ServeHTTP(httptest.NewRecorder(), r)
+			record := log.String()
+			if i := strings.Index(record, "level=DEBUG"); i >= 0 {
+				record = record[i:] // the keys were fetched before
+			}
+			if strings.Count(record, "bearer: request refused") != 1 || strings.Contains(record, "secret") || len(record) > 1500 {
+				t.Errorf("%s: got %.2000s, want one short record without the query", tt.name, record)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(record, want) {
+					t.Errorf("%s: want %s in %.2000s", tt.name, want, record)
+				}
+			}
+		}
+	}
+
+	// A request that was made by hand may have no URL.
+	log.Reset()
+	auth.Authenticate(&http.Request{Method: "GET\n", Header: http.Header{"Authorization": {bad}}})
+	if s := log.String(); !strings.Contains(s, "method=\"GET\ufffd\"") || strings.Contains(s, "path=") {
+		t.Errorf("got %s", s)
+	}
+	log.Reset()
+	serve(auth.Handler(ok), "Bearer "+iss.Token(audience, bearertest.Claims{"nonce": "n"}))
+	if s := log.String(); !strings.Contains(s, "ID token") || !strings.Contains(s, "method=GET path=/api/messages") {
+		t.Errorf("got %s", s)
+	}
+}
+
+// compress is middleware as there are many: it sets the encoding first, and then
+// compresses whatever is written.
+func compress(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		defer z.Close()
+		next.ServeHTTP(compressed{w, z}, r)
+	})
+}
+
+type compressed struct {
+	http.ResponseWriter
+	z *gzip.Writer
+}
+
+func (c compressed) Write(b []byte) (int, error) { return c.z.Write(b) }
+
+func TestCompressedRefusal(t *testing.T) {
+	_, auth := newAuth(t)
+	_, own := newAuth(t, func(c *bearer.Config) {
+		c.ErrorHandler = func(w http.ResponseWriter, r *http.Request, e *bearer.Error) {
+			w.WriteHeader(e.Status)
+			fmt.Fprint(w, `{"error_description":"a bearer token is required"}`)
+		}
+	})
+	for name, h := range map[string]http.Handler{"default": auth.Handler(ok), "ErrorHandler": own.Handler(ok)} {
+		server := httptest.NewServer(compress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "7") // of what was to be written
+			h.ServeHTTP(w, r)
+		})))
+		resp, err := http.Get(server.URL) // undoes the compression
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		server.Close()
+		if want := `{"error_description":"a bearer token is required"}`; err != nil || resp.StatusCode != 401 || strings.TrimSpace(string(body)) != want {
+			t.Errorf("%s: got %d %q, %v, want 401 %s", name, resp.StatusCode, body, err, want)
+		}
+	}
+}
+
+// An ErrorHandler that calls WriteError, of whichever Middleware, ends.
+func TestErrorHandlerCallsBack(t *testing.T) {
+	var a, b *bearer.Middleware
+	type handler = func(http.ResponseWriter, *http.Request, *bearer.Error)
+	for _, tt := range []struct {
+		name      string
+		handle    handler
+		challenge []string
+		reply     string // but for the challenge
+	}{
+		{"with what it got", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) { a.WriteError(w, r, e) },
+			[]string{`Basic realm="x"`, `Bearer realm="a", error="invalid_token"`}, `401 "" {"error":"invalid_token","error_description":"the token is malformed"}`},
+		{"with another Error", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) {
+			a.WriteError(w, r, &bearer.Error{Status: 503, RetryAfter: time.Second, Description: "closed"})
+		}, []string{`Basic realm="x"`}, `503 "1" {"error":"temporarily_unavailable","error_description":"closed"}`},
+		{"with another error", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) { a.WriteError(w, r, io.EOF) },
+			[]string{`Basic realm="x"`}, `500 "" {"error_description":"internal error"}`},
+		{"of another Middleware, which does too", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) { b.WriteError(w, r, e) },
+			[]string{`Basic realm="x"`, `Bearer realm="b", error="invalid_token"`}, `401 "" {"error":"invalid_token","error_description":"the token is malformed"}`},
+		{"by way of Handler", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) { a.Handler(ok).ServeHTTP(w, r) },
+			[]string{`Basic realm="x"`, `Bearer realm="a", error="invalid_token"`}, `401 "" {"error":"invalid_token","error_description":"the token is malformed"}`},
+		{"with a challenge of its own", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) {
+			w.Header().Add("WWW-Authenticate", "Own")
+			a.WriteError(w, r, e)
+		}, []string{`Basic realm="x"`, "Own", `Bearer realm="a", error="invalid_token"`}, `401 "" {"error":"invalid_token","error_description":"the token is malformed"}`},
+		{"with a context of its own", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) {
+			a.WriteError(w, r.WithContext(context.WithValue(r.Context(), "key", 1)), e)
+		}, []string{`Basic realm="x"`, `Bearer realm="a", error="invalid_token"`}, `401 "" {"error":"invalid_token","error_description":"the token is malformed"}`},
+		{"DefaultErrorHandler", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) { bearer.DefaultErrorHandler(w, r, e) },
+			[]string{`Basic realm="x"`, `Bearer realm="a", error="invalid_token"`}, `401 "" {"error":"invalid_token","error_description":"the token is malformed"}`},
+	} {
+		_, a = newAuth(t, func(c *bearer.Config) { c.Realm, c.ErrorHandler = "a", tt.handle })
+		_, b = newAuth(t, func(c *bearer.Config) { c.Realm, c.ErrorHandler = "b", tt.handle })
+		for name, h := range map[string]http.Handler{
+			"Handler":    a.Handler(ok),
+			"WriteError": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, err := a.Authenticate(r); a.WriteError(w, r, err) }),
+		} {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("Authorization", "Bearer x.y.z")
+			w := httptest.NewRecorder()
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`) // from outside
+			h.ServeHTTP(w, r)
+			got := fmt.Sprintf("%d %q %s", w.Code, w.Header().Get("Retry-After"), strings.TrimSpace(w.Body.String()))
+			if challenge := w.Header()["Www-Authenticate"]; got != tt.reply || !slices.Equal(challenge, tt.challenge) {
+				t.Errorf("%s, %s: got %q %s\nwant %q %s", tt.name, name, challenge, got, tt.challenge, tt.reply)
+			}
+			if w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Content-Type") != "application/json" {
+				t.Errorf("%s, %s: headers %v", tt.name, name, w.Header())
+			}
+		}
+	}
+}
+
+func TestDefaultErrorHandler(t *testing.T) {
+	shared := &bearer.Error{Status: 200}
+	for _, tt := range []struct {
+		e    *bearer.Error
+		want string
+	}{
+		{&bearer.Error{Status: 403, Code: "insufficient_scope", Description: `"no"`}, `403 {"error":"insufficient_scope","error_description":"\"no\""}`},
+		{&bearer.Error{Status: 404}, `404 {}`},
+		{shared, `403 {}`},
+		{nil, `500 {"error_description":"internal error"}`},
+	} {
+		w := httptest.NewRecorder()
+		w.Header().Set("Content-Length", "7")
+		bearer.DefaultErrorHandler(w, httptest.NewRequest("GET", "/", nil), tt.e)
+		if got := fmt.Sprintf("%d %s", w.Code, strings.TrimSpace(w.Body.String())); got != tt.want || w.Header().Get("Content-Length") != "" {
+			t.Errorf("%v: got %s %v, want %s", tt.e, got, w.Header(), tt.want)
+		}
+	}
+	if shared.Status != 200 {
+		t.Error("the Error was changed")
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"example.com/bearer/internal/clip"
 )
 
 // An Outcome is a verdict: what [Config.Observe] is told.
@@ -46,30 +48,38 @@ func (ob *observer) tell(ctx context.Context, o Outcome) {
 	if o.Err == nil && !o.Claims.idToken || !ob.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
-	if o.Err == nil {
-		ob.log.LogAttrs(ctx, slog.LevelDebug, "bearer: accepted what looks like an ID token",
-			slog.String("hint", "it has a nonce or at_hash claim: clients should send their access token"))
-		return
-	}
-	if ctx.Err() != nil {
-		return // nobody waits for the answer
-	}
-	attrs := []slog.Attr{slog.Int("status", o.Err.Status), slog.String("description", o.Err.Description)}
+	attrs := make([]slog.Attr, 0, 12)
 	add := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(key, value))
 		}
 	}
+	if r := o.Request; r != nil {
+		const maxPath = 200 // bytes
+		add("method", clip.String(r.Method))
+		if r.URL != nil { // and never its query, in which people do put secrets
+			add("path", clip.To(r.URL.Path, maxPath))
+		}
+	}
+	if o.Err == nil {
+		add("hint", "it has a nonce or at_hash claim: clients should send their access token")
+		ob.log.LogAttrs(ctx, slog.LevelDebug, "bearer: accepted what looks like an ID token", attrs...)
+		return
+	}
+	if ctx.Err() != nil {
+		return // nobody waits for the answer
+	}
+	attrs = append(attrs, slog.Int("status", o.Err.Status), slog.String("description", o.Err.Description))
+	add("reason", o.Err.Reason)
 	var c *cause
 	if errors.As(o.Err, &c) {
-		add("reason", c.reason)
 		add("detail", c.detail)
 		add("claim", c.claim)
 		add("want", c.want)
 		add("got", c.got)
 		add("hint", c.hint)
 	} else if o.Err.Err != nil {
-		add("cause", o.Err.Err.Error())
+		add("cause", text(o.Err.Err))
 	}
 	ob.log.LogAttrs(ctx, slog.LevelDebug, "bearer: request refused", attrs...)
 }
