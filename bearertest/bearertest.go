@@ -1,5 +1,6 @@
-// Package bearertest provides an issuer of access tokens for tests of APIs that
-// are protected by package bearer: like net/http/httptest, but for tokens.
+// Package bearertest provides an issuer of access tokens, and clients to which they
+// can be bound, for tests of APIs that are protected by package bearer: like
+// net/http/httptest, but for tokens.
 //
 // The issuer lives in the test's process. Its [Issuer.Client] reaches it without
 // port and network, so it also works inside of a testing/synctest bubble, where
