@@ -56,9 +56,26 @@ type DPoP struct {
 // are 43 characters of base64url.
 //
 // Add is called by many goroutines at once, without a lock, with the context of a
-// request that waits for it, for a second at most.
+// request that waits for it, which ends after 1 second. A panic counts as an error,
+// and so does an answer that is late; the first one is logged. At most 1024 calls run
+// at one time. A call that ignores the end of its context keeps its place.
+//
+// Middlewares inside of one another that have the same store, which must be comparable,
+// as pointers are, use up the proof of a request once.
 type ReplayStore interface {
 	Add(ctx context.Context, key string, ttl time.Duration) (fresh bool, err error)
+}
+
+// A replayStore is DPoP.Replay: a store that hangs or panics does no more than refuse
+// the requests that need it.
+type replayStore struct {
+	hook
+	store ReplayStore
+	calls chan struct{}
+}
+
+func (s *replayStore) Add(ctx context.Context, key string, ttl time.Duration) (fresh bool, err error) {
+	return ask(ctx, &s.hook, s.calls, replayTimeout, func(ctx context.Context) (bool, error) { return s.store.Add(ctx, key, ttl) })
 }
 
 // ConnectionCertificate returns the certificate that the client of r showed in the
@@ -250,7 +267,9 @@ func (b *bindings) refused(h http.Header, r *http.Request) {
 			h.Set("DPoP-Nonce", nonce)
 		}
 	}
-	expose(h, r)
+	if len(h["Www-Authenticate"]) > 0 || len(h["Dpop-Nonce"]) > 0 {
+		expose(h, r)
+	}
 }
 
 // expose lets scripts on other origins see the headers that clients need (RFC 9449,
@@ -273,11 +292,17 @@ func (b *bindings) algorithms() string {
 }
 
 // same reports whether b and other ask for the same proofs, as far as that can be
-// told: functions and stores cannot be compared.
+// told: functions cannot be compared, and not all stores.
 func (b *bindings) same(other *bindings) bool {
 	mine, others := b.settings, other.settings
-	mine.Store, others.Store = nil, nil
-	return b.required == other.required &&
+	stores := (mine.StoreID == nil) == (others.StoreID == nil)
+	if reflect.ValueOf(mine.StoreID).Comparable() && reflect.ValueOf(others.StoreID).Comparable() {
+		stores = mine.StoreID == others.StoreID
+	}
+	for _, s := range []*dpop.Settings{&mine, &others} {
+		s.Store, s.StoreID, s.Resource = nil, nil, ""
+	}
+	return stores && b.required == other.required &&
 		(b.certificate == nil) == (other.certificate == nil) &&
 		(b.proofs == nil) == (other.proofs == nil) &&
 		reflect.DeepEqual(mine, others)

@@ -3,6 +3,7 @@ package bearer
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -198,7 +199,7 @@ func checkHeader(name string, bad *problems) string {
 }
 
 // newBindings returns how the bindings of tokens are judged.
-func newBindings(cfg *Config, leeway time.Duration, bad *problems) bindings {
+func newBindings(cfg *Config, leeway time.Duration, log *slog.Logger, bad *problems) bindings {
 	b := bindings{certificate: cfg.Certificate, required: cfg.RequireBound}
 	if cfg.RequireBound && cfg.DPoP == nil && cfg.Certificate == nil {
 		bad.add("RequireBound", "needs DPoP or Certificate, or else no token is accepted")
@@ -214,7 +215,10 @@ func newBindings(cfg *Config, leeway time.Duration, bad *problems) bindings {
 		Algorithms: slices.Clone(cfg.DPoP.Algorithms),
 		MaxAge:     cfg.DPoP.MaxAge,
 		Leeway:     leeway,
-		Store:      cfg.DPoP.Replay,
+		Resource:   cfg.Resource,
+	}
+	if store := cfg.DPoP.Replay; store != nil {
+		b.settings.Store, b.settings.StoreID = &replayStore{hook{name: "DPoP.Replay", log: log}, store, make(chan struct{}, replayCalls)}, store
 	}
 	if len(b.settings.BaseURLs) == 0 && cfg.Resource != "" {
 		b.settings.BaseURLs = []string{resourceOrigin(cfg.Resource)}

@@ -228,11 +228,15 @@ func New(cfg Config) (*Middleware, error) {
 	if len(cfg.Audience) == 0 && cfg.Resource != "" {
 		cfg.Audience = []string{cfg.Resource}
 	}
+	log := cfg.Logger
+	if log == nil {
+		log = slog.Default()
+	}
 	leeway := checkLeeway(cfg.Leeway, &bad)
 	v, source := newVerifier(&cfg, leeway, &bad)
 	header := checkHeader(cfg.Header, &bad)
 	maxLength := checkMaxLength(cfg.MaxTokenLength, &bad)
-	bindings := newBindings(&cfg, leeway, &bad)
+	bindings := newBindings(&cfg, leeway, log, &bad)
 	c := challenger{realm: cfg.Realm, algs: bindings.algorithms(), dpopOnly: bindings.dpopOnly()}
 	doc := newDocument(&cfg, v, &c, &bad)
 	if strings.ContainsFunc(cfg.Realm, func(r rune) bool { return r < ' ' || r > '~' }) {
@@ -249,10 +253,6 @@ func New(cfg Config) (*Middleware, error) {
 		return nil, errors.Join(bad...)
 	}
 
-	log := cfg.Logger
-	if log == nil {
-		log = slog.Default()
-	}
 	revoked := newRevocation(cfg.Revoked, log)
 	is := newIssuers(nil, nil)
 	if v != nil {

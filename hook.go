@@ -14,7 +14,9 @@ import (
 // Bounds on functions of the caller's that requests wait for.
 const (
 	revokedTimeout = time.Second
-	revokedCalls   = 1024        // at one time
+	revokedCalls   = 1024 // at one time
+	replayTimeout  = time.Second
+	replayCalls    = 1024
 	revokedShared  = time.Second // how long wrappers of one request share an answer
 	calmAfter      = time.Minute // without a failure a hook works again
 )

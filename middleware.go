@@ -40,12 +40,17 @@ func (m *Middleware) Handler(next http.Handler) http.Handler { return m.guard(fa
 func (m *Middleware) Optional(next http.Handler) http.Handler { return m.guard(true, "", nil)(next) }
 
 // Authenticate returns the claims of the request's token, as
-// [Middleware.Handler] would pass them on. It writes nothing, and of r it looks
-// at the header and the context only: it is for frameworks and protocols with a
-// way of their own to reply. If m has already verified the request, those
+// [Middleware.Handler] would pass them on. It writes nothing: it is for frameworks
+// and protocols with a way of their own to reply. Of r it looks at the header and the
+// context only, but for tokens that are bound: their proofs are for a method and a
+// target, which must be the client's, and certificates come from r.TLS and
+// r.RemoteAddr. A proof is used up, so that a second call is refused.
+//
+// If m has already verified the request, those
 // claims count and the header does not; so a request within a request, such as
 // one of a batch, that has a token of its own needs a context of its own. The error is an
-// [*Error], for [Middleware.WriteError] or to be translated.
+// [*Error], for [Middleware.WriteError] or to be translated. A client that ought to
+// use a new nonce learns it with refusals alone.
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 	if c, _ := m.passed(r.Context()); c != nil {
 		if err := m.checkRevoked(r.Context(), c.verified); err != nil {
@@ -247,14 +252,15 @@ func (m *Middleware) authenticate(r *http.Request) (judgement, error) {
 	if err != nil {
 		return judgement{}, err
 	}
+	var j judgement
 	sender, err := m.bindings.sender(r, scheme)
-	if err != nil {
-		return judgement{}, err
+	badProof := err != nil
+	if !badProof {
+		j, err = m.judge(r.Context(), text, sender)
 	}
-	j, err := m.judge(r.Context(), text, sender)
 	// Characters that no token may have make the header malformed and not only
 	// the token. They are looked for here, since a good token has none.
-	if err != nil && errors.Is(err, errEncoding) && !isToken68(text) {
+	if (badProof || err != nil && errors.Is(err, errEncoding)) && !isToken68(text) {
 		return j, invalidRequest("more than a token, or characters that no token has")
 	}
 	return j, err

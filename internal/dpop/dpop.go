@@ -3,6 +3,7 @@
 package dpop
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -20,14 +21,13 @@ import (
 const (
 	defaultMaxAge = 5 * time.Minute
 	longestMaxAge = time.Hour // RFC 9449, section 11.1: seconds or minutes
-	storeTimeout  = time.Second
 )
 
 // DefaultAlgorithms are accepted if Settings name none.
 var DefaultAlgorithms = []string{"ES256", "EdDSA", "ES384", "ES512", "PS256", "RS256"}
 
 // A Store knows the proofs that were used. Add reports whether key is new, and
-// keeps it for ttl, in one step.
+// keeps it for ttl, in one step. It must return in good time.
 type Store interface {
 	Add(ctx context.Context, key string, ttl time.Duration) (fresh bool, err error)
 }
@@ -41,6 +41,7 @@ type Settings struct {
 	NonceKeys  [][]byte      // the first one signs; empty: no nonces
 	Resource   string        // what nonces are good for
 	Store      Store         // nil: a memory of this verifier's own
+	StoreID    any           // equal for verifiers that share a store; nil: Store
 }
 
 // A Verifier judges the proofs that an API is sent. Its methods can be called by
@@ -52,7 +53,7 @@ type Verifier struct {
 	nonces         *nonces       // nil if there are none
 	store          Store         // nil if there is a memory
 	memory         *memory
-	identity       any // of store or memory, to be compared; nil if it cannot be
+	identity       any // of store or memory, comparable; nil if it is not known
 	headers        headers
 }
 
@@ -100,12 +101,11 @@ func New(s Settings) (*Verifier, error) {
 		}
 		longest = v.maxAge + v.leeway + v.slack()
 	}
-	switch {
-	case v.store == nil:
+	if v.store == nil {
 		v.memory = newMemory(longest)
 		v.identity = v.memory
-	case reflect.ValueOf(v.store).Comparable():
-		v.identity = v.store
+	} else if id := cmp.Or[any](s.StoreID, s.Store); reflect.ValueOf(id).Comparable() {
+		v.identity = id
 	}
 	return v, nil
 }
@@ -280,8 +280,6 @@ func (v *Verifier) use(ctx context.Context, p *Proof, r Request, end, now time.T
 	if v.memory != nil {
 		fresh, err = v.memory.add([16]byte(hash[:16]), r.Thumbprint, ttl, now)
 	} else {
-		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
 		fresh, err = v.store.Add(ctx, use.key, ttl)
 	}
 	switch {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"example.com/bearer/internal/dpop"
@@ -117,39 +116,6 @@ func TestSettingsAreCopied(t *testing.T) {
 	}
 	if got := verdict(v, alice.thumbprint(), alice.sign(alice.header(), edit(payload(), "nonce", `"`+nonce+`"`))); got != "" {
 		t.Errorf("got %q, want none", got)
-	}
-}
-
-// A store has a second, and less if the request ends before.
-func TestStoreTimeout(t *testing.T) {
-	proof := alice.sign(alice.header(), payload())
-	for _, tt := range []struct {
-		name    string
-		request time.Duration // what the request has; 0 for no limit
-		want    time.Duration
-	}{
-		{"no limit", 0, time.Second},
-		{"a later limit", time.Minute, time.Second},
-		{"the request ends", 100 * time.Millisecond, 100 * time.Millisecond},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			v := newVerifier(t, dpop.Settings{Store: &store{block: true}})
-			ctx := context.Background()
-			if tt.request > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, tt.request)
-				defer cancel()
-			}
-			p, err := v.Parse([]string{proof})
-			if err != nil {
-				t.Fatal(err)
-			}
-			start := time.Now()
-			_, err = v.Check(ctx, p, dpop.Request{Method: "GET", Path: "/a", Token: token, Thumbprint: alice.thumbprint()}, now)
-			if took := time.Since(start); word(err) != "temporarily_unavailable replay_store" || !errors.Is(err, context.DeadlineExceeded) || took != tt.want {
-				t.Errorf("%s: got %v after %v, want the store's error after %v", tt.name, err, took, tt.want)
-			}
-		})
 	}
 }
 

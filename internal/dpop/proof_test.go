@@ -594,14 +594,9 @@ type store struct {
 	seen  map[string]time.Duration
 	order []string
 	err   error
-	block bool // until the context ends
 }
 
 func (s *store) Add(ctx context.Context, key string, ttl time.Duration) (bool, error) {
-	if s.block {
-		<-ctx.Done()
-		return true, ctx.Err()
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.seen == nil {
