@@ -43,11 +43,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		issuer        = flags.String("issuer", "", "issuer `URL`, exactly as in the tokens; without it an embedded issuer is used")
 		jwks          = flags.String("jwks", "", "JWKS `URL`; without it the keys are found by discovery")
 		audienceClaim = flags.String("audience-claim", "", "`claim` to compare with the audience (default aud)")
+		resource      = flags.String("resource", "", "public `URL` of this API, as clients write it: its metadata are served, and challenges name them")
 		verbose       = flags.Bool("v", false, "log why each refused request was refused")
 		audience      list
 		scopeClaims   list
 	)
-	flags.Var(&audience, "audience", "accepted `audience`; may be repeated (default https://api.example.com)")
+	flags.Var(&audience, "audience", "accepted `audience`; may be repeated (default https://api.example.com, and that of -resource)")
 	flags.Var(&scopeClaims, "scope-claim", "`claim` with the scopes; may be repeated (default scope, scp)")
 	flags.SetOutput(stderr)
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -57,6 +58,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if audience == nil {
 		audience = list{"https://api.example.com"}
+		if *resource != "" {
+			audience = append(audience, *resource)
+		}
 	}
 	level := slog.LevelInfo
 	if *verbose {
@@ -76,6 +80,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	config := bearer.Config{
 		Issuer:        *issuer,
 		Audience:      audience,
+		Resource:      *resource,
 		JWKSURL:       *jwks,
 		AudienceClaim: *audienceClaim,
 		ScopeClaims:   scopeClaims,
@@ -95,7 +100,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(problems) > 0 {
 		asFlags := strings.NewReplacer("bearer: Config.Issuer", "-issuer", "bearer: Config.Audience:", "-audience:",
 			"bearer: Config.AudienceClaim", "-audience-claim", "bearer: Config.ScopeClaims", "-scope-claim",
-			"bearer: Config.JWKSURL", "-jwks", "set JWKSURL", "set -jwks")
+			"bearer: Config.JWKSURL", "-jwks", "bearer: Config.Resource", "-resource", "set JWKSURL", "set -jwks")
 		fmt.Fprintf(stderr, "server: bad flags:\n%s\n", asFlags.Replace(errors.Join(problems...).Error()))
 		return 2
 	}
@@ -126,6 +131,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	routes(root, auth)
+	if *resource != "" {
+		auth.HandleMetadata(root)
+	}
 
 	server := &http.Server{Handler: root, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	served := make(chan error, 1)
@@ -176,6 +184,8 @@ func routes(root *http.ServeMux, auth *bearer.Middleware) {
 			reply(w, status, map[string]any{"message": text})
 		})
 	}
+	login := bearer.Authentication{ACR: []string{"gold", "silver"}, MaxAge: 300 * time.Second}
+	api.Handle("GET /api/vault", auth.RequireAuthentication(login)(message(http.StatusOK, "the vault is open")))
 	api.Handle("/api/", message(http.StatusNotFound, "no such route"))
 	root.Handle("/api/", auth.Handler(api))
 

@@ -139,6 +139,76 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// The vault opens for those who have logged in well, and lately.
+func TestVault(t *testing.T) {
+	issuer := httptest.NewServer(nil)
+	defer issuer.Close()
+	iss := bearertest.NewIssuer(issuer.URL)
+	issuer.Config.Handler = iss
+	_, base := start(t, "-issuer", iss.URL)
+	const challenge = `Bearer error="insufficient_user_authentication", acr_values="gold silver", max_age="300"`
+	now := time.Now().Unix()
+	for _, tt := range []struct {
+		claims    bearertest.Claims // nil: no token
+		status    int
+		challenge string
+	}{
+		{nil, 401, "Bearer"},
+		{bearertest.Claims{"acr": "gold", "auth_time": now}, 200, ""},
+		{bearertest.Claims{"acr": "silver", "auth_time": now - 290}, 200, ""},
+		{bearertest.Claims{"acr": "bronze", "auth_time": now}, 401, challenge},
+		{bearertest.Claims{"acr": "gold", "auth_time": now - 400}, 401, challenge},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			r, err := http.NewRequest(method, base+"/api/vault", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.claims != nil {
+				r.Header.Set("Authorization", "Bearer "+iss.Token("https://api.example.com", tt.claims))
+			}
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != tt.status || got != tt.challenge {
+				t.Errorf("%s %v: got %d %s, want %d %s", method, tt.claims, resp.StatusCode, got, tt.status, tt.challenge)
+			}
+		}
+	}
+}
+
+// With -resource the metadata are served, and named by challenges; tokens for the
+// resource are good, and those for the default audience too.
+func TestResource(t *testing.T) {
+	issuer := httptest.NewServer(nil)
+	defer issuer.Close()
+	iss := bearertest.NewIssuer(issuer.URL)
+	issuer.Config.Handler = iss
+	_, base := start(t, "-issuer", iss.URL, "-resource", "https://api.example.com/v1")
+	const doc = "/.well-known/oauth-protected-resource/v1"
+	for _, path := range []string{doc, doc + "/"} {
+		status, body := get(t, "GET", base+path, "")
+		if want := fmt.Sprintf(`{"resource":"https://api.example.com/v1","authorization_servers":[%q],"bearer_methods_supported":["header"]}`, iss.URL); status != 200 || body != want {
+			t.Errorf("%s: got %d %s, want %s", path, status, body, want)
+		}
+	}
+	for _, audience := range []string{"https://api.example.com/v1", "https://api.example.com"} {
+		if status, _ := get(t, "GET", base+"/api/ping/secure", iss.Token(audience, nil)); status != 200 {
+			t.Errorf("a token for %s: status %d, want 200", audience, status)
+		}
+	}
+	resp, err := http.Get(base + "/api/messages")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if got, want := resp.Header.Get("WWW-Authenticate"), `Bearer scope="read:messages", resource_metadata="https://api.example.com`+doc+`"`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // It starts while the issuer is down.
 func TestIssuerDown(t *testing.T) {
 	issuer := httptest.NewServer(nil)
@@ -163,6 +233,7 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"-issuer", "acme", "-jwks", "ftp://x"}, []string{"-jwks: "}},
 		{[]string{"-jwks", "https://login.example.com/keys", "-audience-claim", "azp", "-scope-claim", "x"},
 			[]string{"-jwks: needs -issuer", "-audience-claim: needs -issuer", "-scope-claim: needs -issuer"}},
+		{[]string{"-resource", "http://api.example.com/?a"}, []string{"-resource: ", "must use https"}},
 		{[]string{"-nonsense"}, []string{"-nonsense"}},
 	} {
 		var stderr strings.Builder
