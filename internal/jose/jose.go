@@ -24,7 +24,7 @@ var rsaAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512
 
 // Algorithms are the signature algorithms that can be accepted: all of RFC 7518
 // that need no shared secret, and EdDSA (RFC 8037).
-var Algorithms = append(slices.Clone(rsaAlgorithms), "ES256", "ES384", "ES512", "EdDSA")
+var Algorithms = slices.Concat(rsaAlgorithms, []string{"ES256", "ES384", "ES512", "EdDSA"})
 
 // methods verify signatures, by the name that "alg" has. The verification itself
 // is golang-jwt's, which brings upstream's fixes; keys are never taken from it.
@@ -48,7 +48,6 @@ var methods = map[string]jwt.SigningMethod{
 func strictPSS(m *jwt.SigningMethodRSAPSS) jwt.SigningMethod {
 	return &jwt.SigningMethodRSAPSS{
 		SigningMethodRSA: m.SigningMethodRSA,
-		Options:          m.Options,
 		VerifyOptions:    &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash},
 	}
 }

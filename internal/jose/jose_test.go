@@ -128,6 +128,10 @@ func TestReadKey(t *testing.T) {
 		{"exponent with a zero before it", r(rsaN, "AAEAAQ"), true, false},
 		{"no exponent", r(rsaN, ""), false, false},
 		{"padding", r(rsaN, "AQAB=="), true, false},
+		{"padding of n", r(rsaN+"==", "AQAB"), true, false},
+		{"padding of x", strings.Replace(b(``), `WBFs"`, `WBFs="`, 1), true, false},
+		{"padding of y", strings.Replace(b(``), `vGRDA"`, `vGRDA="`, 1), true, false},
+		{"padding of an Ed25519 key", strings.Replace(edJWK+"}", `cHURo"`, `cHURo="`, 1), true, false},
 	} {
 		_, _, err := jose.ReadKey(tt.text)
 		if got := err == nil; got != tt.issuer {
@@ -136,6 +140,37 @@ func TestReadKey(t *testing.T) {
 		_, err = jose.ReadProofKey(tt.text)
 		if got := err == nil; got != tt.proof {
 			t.Errorf("%s: a proof's key is accepted = %v (%v), want %v", tt.name, got, err, tt.proof)
+		}
+	}
+}
+
+// What an operator reads about a key that is not used.
+func TestReadKeyTellsWhy(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{`{"kty":1}`, `"kty" is not a string`},
+		{ecJWK[:len(ecJWK)-len(`"P-256"`)] + `256}`, `"crv" is not a string`},
+		{`{"kty":"EC","x":1}`, `"x" is not a string`},
+		{`{"kty":"EC","y":1}`, `"y" is not a string`},
+		{`{"kty":"RSA","n":1}`, `"n" is not a string`},
+		{`{"kty":"RSA","e":65537}`, `"e" is not a string`},
+		{ecJWK + `,"kid":1}`, `"kid" is not a string`},
+		{ecJWK + `,"alg":256}`, `"alg" is not a string`},
+		{ecJWK + `,"use":{}}`, `"use" is not a string`},
+		{`{"kty":"oct","k":"AAAA"}`, "a shared secret"},
+		{`{"kty":"oct"}`, "a shared secret"},
+		{ecJWK + `,"d":"AQ"}`, `private part "d": it is compromised`},
+		{rsaJWK + `,"dq":"AQ"}`, `private part "dq": it is compromised`},
+		{ecJWK + `,"use":"enc"}`, `"use" is "enc"`},
+		{ecJWK + `,"key_ops":["sign"]}`, `"key_ops" lacks "verify"`},
+		{ecJWK + `,"alg":"ES256K"}`, `"alg" is "ES256K"`},
+		{ecJWK + `,"alg":"RS256"}`, `"alg" is "RS256", which is for another type of key`},
+		{strings.Replace(ecJWK, "9VE4", "9VE5", 1) + `}`, "not on the specified curve"},
+		{`{"kty":"RSA","n":"` + rsaN[:170] + `","e":"AQAB"}`, "bits, want 2048 to 8192"},
+		{`{"kty":"RSA","n":"` + rsaN + `","e":"Ag"}`, "not an RSA key"},
+		{strings.Replace(edJWK, "Ed25519", "X25519", 1) + `}`, "not a key for signatures"},
+	} {
+		if _, _, err := jose.ReadKey(tt.text); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q in it", tt.text, err, tt.want)
 		}
 	}
 }

@@ -92,12 +92,12 @@ func ReadProofKey(text string) (*Key, error) {
 // read reads the members of a JWK. What is wrong with one of them is for key to
 // say, so that m.KID is set whatever else is wrong.
 func read(text string) (m jwk, err error) {
-	str := func(v strictjson.Value, name string) (string, bool) {
+	str := func(v strictjson.Value, name string) string {
 		text, ok := v.Text()
 		if !ok {
 			m.wrongType = name
 		}
-		return text, ok
+		return text
 	}
 	o := strictjson.Object{Text: text}
 	for o.Next() {
@@ -108,7 +108,7 @@ func read(text string) (m jwk, err error) {
 			if !absent {
 				m.private = o.Name
 			}
-			if o.Name != "oth" || !absent || o.Value.Kind() == 'n' {
+			if o.Name != "oth" || o.Value.Kind() == 'n' {
 				m.privateName = o.Name
 			}
 			continue
@@ -118,26 +118,24 @@ func read(text string) (m jwk, err error) {
 		}
 		switch o.Name {
 		case "kty":
-			kty, _ := str(o.Value, "kty")
-			m.KTY = jwkset.KTY(kty)
+			m.KTY = jwkset.KTY(str(o.Value, "kty"))
 		case "crv":
-			crv, _ := str(o.Value, "crv")
-			m.CRV = jwkset.CRV(crv)
+			m.CRV = jwkset.CRV(str(o.Value, "crv"))
 		case "x":
-			m.X, _ = str(o.Value, "x")
+			m.X = str(o.Value, "x")
 		case "y":
-			m.Y, _ = str(o.Value, "y")
+			m.Y = str(o.Value, "y")
 		case "n":
-			m.N, _ = str(o.Value, "n")
+			m.N = str(o.Value, "n")
 		case "e":
-			m.E, _ = str(o.Value, "e")
+			m.E = str(o.Value, "e")
 		case "kid":
-			m.KID, _ = str(o.Value, "kid")
+			m.KID = str(o.Value, "kid")
 		case "alg":
-			m.alg, _ = str(o.Value, "alg")
+			m.alg = str(o.Value, "alg")
 			m.hasAlg = true
 		case "use":
-			m.use, _ = str(o.Value, "use")
+			m.use = str(o.Value, "use")
 			m.hasUse = true
 		case "issuer":
 			var ok bool
@@ -189,7 +187,7 @@ func (m *jwk) key(maxBits int) (*Key, error) {
 		if bits := public.N.BitLen(); bits < minRSABits || bits > maxBits {
 			return nil, fmt.Errorf("RSA with %d bits, want %d to %d", bits, minRSABits, maxBits)
 		}
-		if public.N.Bit(0) == 0 || public.E < 3 || public.E%2 == 0 || public.E > 1<<31-1 {
+		if public.N.Bit(0) == 0 || public.E%2 == 0 { // jwkset wants 2 to 2^31-1
 			return nil, errors.New("not an RSA key")
 		}
 		k.Algorithms, k.SignatureLength = rsaAlgorithms, public.Size()

@@ -139,7 +139,7 @@ func (v Value) Elements() iter.Seq[Value] {
 		i, more := s.next(1, ']', true)
 		for more {
 			start := i
-			if i = s.value(i, 1); i == failed || !yield(v[start:i]) {
+			if i = s.value(i, 1); !yield(v[start:i]) {
 				return
 			}
 			i, more = s.next(i, ']', false)
@@ -412,7 +412,7 @@ func (s *scanner) escape(t string) int {
 	if !utf16.IsSurrogate(r) {
 		return 6
 	}
-	if low, ok := hex4(t[6:]); ok && utf16.DecodeRune(r, low) != utf8.RuneError {
+	if low, _ := hex4(t[6:]); utf16.DecodeRune(r, low) != utf8.RuneError {
 		return 12
 	}
 	if !s.loose {
@@ -421,7 +421,7 @@ func (s *scanner) escape(t string) int {
 	return 6
 }
 
-// hex4 reads the \uXXXX at the start of t.
+// hex4 reads the \uXXXX at the start of t. The rune is zero if there is none.
 func hex4(t string) (r rune, ok bool) {
 	if len(t) < 6 || t[0] != '\\' || t[1] != 'u' {
 		return 0, false
@@ -461,7 +461,7 @@ func unescape(q string) string {
 		case 'u':
 			n = 6
 			r, _ := hex4(q)
-			if low, ok := hex4(q[6:]); ok && utf16.DecodeRune(r, low) != utf8.RuneError {
+			if low, _ := hex4(q[6:]); utf16.DecodeRune(r, low) != utf8.RuneError {
 				n = 12
 				r = utf16.DecodeRune(r, low)
 			}

@@ -38,6 +38,7 @@ var texts = []struct {
 	{`{"a":[1E5,1e-5,1e+5,0E0,-0e-0,10.01,0.0]}`, nil},
 	{`{"":1," ":2}`, nil},
 	{`{"a":-0.5e+10,"b":[1,[],{}],"c":{"a":{"a":null}},"d":true,"e":false,"f":"x"}`, nil},
+	{`{"a":"\ud83d\ude00"}`, nil},
 	{`{"a":"\"\\\/\b\f\n\r\t\u0041\uD83D\uDE00é😀"}`, nil},
 	{`{"ISS":1,"iss":2,"Iss":3,"iſs":4}`, nil},
 	{nested(32), nil},
@@ -51,6 +52,18 @@ var texts = []struct {
 	{`null`, strictjson.ErrSyntax},
 	{`[]`, strictjson.ErrSyntax},
 	{`"a"`, strictjson.ErrSyntax},
+	{`["a":1}`, strictjson.ErrSyntax},
+	{`[{}]`, strictjson.ErrSyntax},
+	{`("a":1}`, strictjson.ErrSyntax},
+	{"\v{}", strictjson.ErrSyntax},
+	{"{\f}", strictjson.ErrSyntax},
+	{"{}\v", strictjson.ErrSyntax},
+	{"{\"a\"\v:1}", strictjson.ErrSyntax},
+	{"{\"a\":\v1}", strictjson.ErrSyntax},
+	{"{\"a\":\f[]}", strictjson.ErrSyntax},
+	{"{\"a\":1\f}", strictjson.ErrSyntax},
+	{"{\"a\":[1\v,2]}", strictjson.ErrSyntax},
+	{"{\"a\":1,\x85\"b\":2}", strictjson.ErrSyntax},
 	{`{`, strictjson.ErrSyntax},
 	{`{"a"`, strictjson.ErrSyntax},
 	{`{"a":`, strictjson.ErrSyntax},
@@ -59,6 +72,13 @@ var texts = []struct {
 	{`{,"a":1}`, strictjson.ErrSyntax},
 	{`{"a":1 "b":2}`, strictjson.ErrSyntax},
 	{`{"a" 1}`, strictjson.ErrSyntax},
+	{`{"a"=1}`, strictjson.ErrSyntax},
+	{`{"a";1}`, strictjson.ErrSyntax},
+	{`{"a"::1}`, strictjson.ErrSyntax},
+	{`{"a":1;"b":2}`, strictjson.ErrSyntax},
+	{`{"a":1,,"b":2}`, strictjson.ErrSyntax},
+	{`{"a":{"b":1;"c":2}}`, strictjson.ErrSyntax},
+	{`{'a":1}`, strictjson.ErrSyntax},
 	{`{a:1}`, strictjson.ErrSyntax},
 	{`{'a':1}`, strictjson.ErrSyntax},
 	{`{1:1}`, strictjson.ErrSyntax},
@@ -73,7 +93,16 @@ var texts = []struct {
 	{`{"a":[1 2]}`, strictjson.ErrSyntax},
 	{`{"a":[1}`, strictjson.ErrSyntax},
 	{`{"a":[`, strictjson.ErrSyntax},
+	{`{"a":[1;2]}`, strictjson.ErrSyntax},
+	{`{"a":[1}]`, strictjson.ErrSyntax},
+	{`{"a":{"b":1]}`, strictjson.ErrSyntax},
 	{`{"a":tru}`, strictjson.ErrSyntax},
+	{`{"a":tRUE}`, strictjson.ErrSyntax},
+	{`{"a":trux}`, strictjson.ErrSyntax},
+	{`{"a":fALSE}`, strictjson.ErrSyntax},
+	{`{"a":fals0}`, strictjson.ErrSyntax},
+	{`{"a":nULL}`, strictjson.ErrSyntax},
+	{`{"a":nul}`, strictjson.ErrSyntax},
 	{`{"a":True}`, strictjson.ErrSyntax},
 	{`{"a":NaN}`, strictjson.ErrSyntax},
 	{`{"a":Infinity}`, strictjson.ErrSyntax},
@@ -94,6 +123,12 @@ var texts = []struct {
 	{`{"a":"\U0041"}`, strictjson.ErrSyntax},
 	{`{"a":"\u00"}`, strictjson.ErrSyntax},
 	{`{"a":"\u00g0"}`, strictjson.ErrSyntax},
+	{`{"a":"\u00G0"}`, strictjson.ErrSyntax},
+	{`{"a":"\u00/0"}`, strictjson.ErrSyntax},
+	{`{"a":"\u00:0"}`, strictjson.ErrSyntax},
+	{`{"a":"\u00@0"}`, strictjson.ErrSyntax},
+	{"{\"a\":\"\\u00`0\"}", strictjson.ErrSyntax},
+	{`{"a":"\u00 0"}`, strictjson.ErrSyntax},
 	{"{\"a\":\"\n\"}", strictjson.ErrSyntax},
 	{"{\"a\":\"\x1f\"}", strictjson.ErrSyntax},
 	{`{"a":1/**/}`, strictjson.ErrSyntax},
@@ -120,12 +155,18 @@ var texts = []struct {
 	{`{"a":"\ud800\u0041"}`, strictjson.ErrUnicode},
 	{`{"a":"\ud800\ud800"}`, strictjson.ErrUnicode},
 	{`{"a":"\ud800\n"}`, strictjson.ErrUnicode},
+	{`{"a":"\ud83dxude00"}`, strictjson.ErrUnicode},
+	{`{"a":"\ud83d\xde00"}`, strictjson.ErrUnicode},
+	{`{"a":"\ude00\ud83d"}`, strictjson.ErrUnicode},
 }
 
 func TestObject(t *testing.T) {
 	for _, tt := range texts {
 		o := strictjson.Object{Text: tt.text}
 		for o.Next() {
+			if o.Err() != nil {
+				t.Errorf("%.80q: a member comes with the error %v", tt.text, o.Err())
+			}
 		}
 		if got := o.Err(); !errors.Is(got, tt.err) {
 			t.Errorf("%.80q: got error %v, want %v", tt.text, got, tt.err)
@@ -224,10 +265,29 @@ func TestMaxMembers(t *testing.T) {
 			t.Errorf("%s: got error %v, want %v", text, o.Err(), want)
 		}
 	}
+	one := strictjson.Object{Text: `{"a":1,"b":2}`, MaxMembers: 1}
+	for one.Next() {
+	}
+	if one.Err() != strictjson.ErrMembers {
+		t.Errorf("two members where one may be: got error %v, want %v", one.Err(), strictjson.ErrMembers)
+	}
+}
+
+// Who has found an element may leave.
+func TestElementsLeft(t *testing.T) {
+	o := strictjson.Object{Text: `{"a":[1,2,3]}`}
+	for o.Next() {
+		for v := range o.Value.Elements() {
+			if v != "1" {
+				t.Errorf("Elements did not stop, but went on to %s", v)
+			}
+			break
+		}
+	}
 }
 
 func TestValues(t *testing.T) {
-	o := strictjson.Object{Text: `{"a\u0062":"x\ty","n":[ "1" , 2,[3,{"a":4}],{},null ],"e":[]}`}
+	o := strictjson.Object{Text: `{"a\u0062":"\"\\\/\b\f\n\r\tx\u00e9\uD83D\uDE00y","n":[ "1" , 2,[3,{"a":4}],{},null ],"e":[]}`}
 	var got []string
 	for o.Next() {
 		text, isText := o.Value.Text()
@@ -237,7 +297,7 @@ func TestValues(t *testing.T) {
 		}
 	}
 	want := []string{
-		`ab " "x\ty" true`,
+		`ab " "\"\\/\b\f\n\r\txé😀y" true`,
 		`n [ "" false`, `"1"`, `2`, `[3,{"a":4}]`, `{}`, `null`,
 		`e [ "" false`,
 	}
