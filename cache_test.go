@@ -1,6 +1,7 @@
 package bearer_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"strings"
@@ -334,5 +335,54 @@ func TestCachedLength(t *testing.T) {
 		if got := cached(t, auth, token, warm(t, auth, token)); got != want {
 			t.Errorf("%d bytes: cached = %v, want %v", size, got, want)
 		}
+	}
+}
+
+// A token without a key id, or with one that several keys have, hangs on the key
+// that verified it: neither on the first that was tried nor on the others.
+func TestCachedKeyIsTheOneThatVerified(t *testing.T) {
+	for name, kid := range map[string]string{"no id": "", "a shared id": "shared"} {
+		synctest.Test(t, func(t *testing.T) {
+			iss, auth := newAuth(t)
+			header := jwk{"alg": "ES256"}
+			var keys []any
+			var tokens []string
+			for range 3 {
+				signer := bearertest.NewIssuer(iss.URL)
+				var key jwk
+				if err := json.Unmarshal(published(t, signer)[0], &key); err != nil {
+					t.Fatal(err)
+				}
+				delete(key, "kid")
+				if kid != "" {
+					key["kid"], header["kid"] = kid, kid
+				}
+				keys = append(keys, key)
+				tokens = append(tokens, signer.Sign(string(marshal(header)), fmt.Sprintf(`{"iss":%q,"aud":%q,"exp":4000000000}`, iss.URL, audience)))
+			}
+			publish := func(keys ...any) {
+				iss.SetKeys(marshal(map[string]any{"keys": keys}))
+				time.Sleep(time.Hour) // all of them are fetched anew
+				auth.Ready(t.Context())
+			}
+			publish(keys...)
+			for i, token := range tokens {
+				if c := warm(t, auth, token); !cached(t, auth, token, c) {
+					t.Fatalf("%s: the token of key %d is not cached", name, i)
+				}
+			}
+			publish(keys[0], keys[2])
+			for i, accepted := range []bool{true, false, true} {
+				if _, err := auth.Verify(t.Context(), tokens[i]); (err == nil) != accepted {
+					t.Errorf("%s: without key 1, the token of key %d: %v, want accepted %t", name, i, err, accepted)
+				}
+			}
+			publish(keys[1], keys[2])
+			for i, accepted := range []bool{false, true, true} {
+				if _, err := auth.Verify(t.Context(), tokens[i]); (err == nil) != accepted {
+					t.Errorf("%s: without key 0, the token of key %d: %v, want accepted %t", name, i, err, accepted)
+				}
+			}
+		})
 	}
 }

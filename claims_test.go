@@ -49,15 +49,22 @@ func TestClaims(t *testing.T) {
 func TestClientID(t *testing.T) {
 	iss, auth := newAuth(t)
 	for members, want := range map[string]string{
-		``:                             "",
-		`,"client_id":"a"`:             "a",
-		`,"azp":"b"`:                   "b",
-		`,"cid":"c"`:                   "c",
-		`,"appid":"d"`:                 "d",
-		`,"azp":"b","client_id":"a"`:   "a",
-		`,"appid":"d","azp":"b"`:       "b",
-		`,"client_id":1,"cid":"c"`:     "c",
-		`,"Client_id":"x","appid":"d"`: "d",
+		``:                           "",
+		`,"client_id":"a"`:           "a",
+		`,"azp":"b"`:                 "b",
+		`,"cid":"c"`:                 "c",
+		`,"appid":"d"`:               "d",
+		`,"azp":"b","client_id":"a"`: "a",
+		`,"appid":"d","azp":"b"`:     "b",
+		`,"client_id":"a","azp":"b"`: "a",
+		`,"azp":"b","appid":"d"`:     "b",
+		`,"azp":"b","cid":"c"`:       "b",
+		`,"cid":"c","azp":"b"`:       "b",
+		`,"cid":"c","appid":"d"`:     "c",
+		`,"appid":"d","cid":"c"`:     "c",
+		`,"client_id":"a","cid":"c","azp":"b","appid":"d"`: "a",
+		`,"client_id":1,"cid":"c"`:                         "c",
+		`,"Client_id":"x","appid":"d"`:                     "d",
 	} {
 		c, err := auth.Verify(t.Context(), iss.Sign("", payload(iss, members)))
 		if err != nil || c.ClientID != want {
@@ -155,7 +162,7 @@ func TestContextIsDerived(t *testing.T) {
 
 func TestDecodeLeavesImpostorsOut(t *testing.T) {
 	iss, auth := newAuth(t)
-	for _, name := range []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "azp", "scope", "scp"} {
+	for _, name := range []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "client_id", "azp", "cid", "appid", "tid", "scope", "scp"} {
 		for _, other := range []string{strings.ToUpper(name), strings.ToUpper(name[:1]) + name[1:], strings.Replace(name, "s", "ſ", 1)} {
 			if other == name {
 				continue

@@ -2,6 +2,7 @@ package bearer_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
@@ -158,6 +159,18 @@ func formRows(iss *bearertest.Issuer) []tokenRow {
 
 		{"typ of a DPoP proof", withHeader(`,"typ":"dpop+jwt"`), "type", unverifiable},
 		{"typ of a logout token", withHeader(`,"typ":"logout+jwt"`), "type", unverifiable},
+		{"typ JOSE", withHeader(`,"typ":"JOSE"`), "type", unverifiable},
+		{"typ JOSE+JSON", withHeader(`,"typ":"JOSE+JSON"`), "type", unverifiable},
+		{"typ of an ID token", withHeader(`,"typ":"id_token+jwt"`), "type", unverifiable},
+		{"typ of a security event", withHeader(`,"typ":"secevent+jwt"`), "type", unverifiable},
+		{"typ of an introspection response", withHeader(`,"typ":"token-introspection+jwt"`), "type", unverifiable},
+		{"typ of a request object", withHeader(`,"typ":"application/oauth-authz-req+jwt"`), "type", unverifiable},
+		{"typ of another structure", withHeader(`,"typ":"at+cwt"`), "type", unverifiable},
+		{"typ with a parameter", withHeader(`,"typ":"at+jwt; charset=utf-8"`), "type", unverifiable},
+		{"typ with an empty parameter", withHeader(`,"typ":"JWT;"`), "type", unverifiable},
+		{"typ with a parameter, application/", withHeader(`,"typ":"application/at+jwt;v=1"`), "type", unverifiable},
+		{"typ of another top level", withHeader(`,"typ":"text/at+jwt"`), "type", unverifiable},
+		{"typ with a slash before it", withHeader(`,"typ":"/jwt"`), "type", unverifiable},
 		{"typ empty", withHeader(`,"typ":""`), "type", unverifiable},
 		{"typ with a space", withHeader(`,"typ":"JWT "`), "type", unverifiable},
 		{"typ with a long s", withHeader(`,"typ":"application/\u0041T+jwt2"`), "type", unverifiable},
@@ -379,21 +392,24 @@ func TestECDSASignatures(t *testing.T) {
 	}
 }
 
-// signPSS signs with SHA-256, a key of 2048 bits and a salt of any length (RFC 8017,
-// section 9.1.1). crypto/rsa makes no signature without a salt, and under FIPS 140
+// signPSS signs with a key of 2048 bits and a salt of any length (RFC 8017, section
+// 9.1.1). crypto/rsa makes no signature without a salt, and under FIPS 140
 // none whose salt is longer than the hash.
-func signPSS(k *rsa.PrivateKey, signed []byte, saltLength int) []byte {
+func signPSS(k *rsa.PrivateKey, h crypto.Hash, signed []byte, saltLength int) []byte {
 	salt := make([]byte, saltLength)
 	rand.Read(salt)
-	sum := sha256.Sum256(signed)
-	hash := sha256.Sum256(slices.Concat(make([]byte, 8), sum[:], salt))
-	block := slices.Concat(make([]byte, 222-saltLength), []byte{1}, salt)
+	sum := func(parts ...[]byte) []byte {
+		d := h.New()
+		d.Write(slices.Concat(parts...))
+		return d.Sum(nil)
+	}
+	hash := sum(make([]byte, 8), sum(signed), salt)
+	block := slices.Concat(make([]byte, 254-h.Size()-saltLength), []byte{1}, salt)
 	for i := range block {
-		mask := sha256.Sum256(append(hash[:], 0, 0, 0, byte(i/32)))
-		block[i] ^= mask[i%32]
+		block[i] ^= sum(hash, []byte{0, 0, 0, byte(i / h.Size())})[i%h.Size()]
 	}
 	block[0] &= 0x7f
-	return power(k, slices.Concat(block, hash[:], []byte{0xbc}))
+	return power(k, slices.Concat(block, hash, []byte{0xbc}))
 }
 
 // power is the private operation of RSA by itself.
@@ -409,7 +425,10 @@ func TestRSASignatures(t *testing.T) {
 	jwk := map[string]any{"kty": "RSA", "kid": "k", "n": encode(string(k.N.Bytes())), "e": "AQAB"}
 	h := publish(t, jwk) // no alg: all of RSA
 	pss := func(salt int) func([]byte) []byte {
-		return func(signed []byte) []byte { return signPSS(k, signed, salt) }
+		return func(signed []byte) []byte { return signPSS(k, crypto.SHA256, signed, salt) }
+	}
+	pssOf := func(hash crypto.Hash, salt int) func([]byte) []byte {
+		return func(signed []byte) []byte { return signPSS(k, hash, signed, salt) }
 	}
 	pkcs1 := func(signed []byte) []byte {
 		sum := sha256.Sum256(signed)
@@ -430,6 +449,15 @@ func TestRSASignatures(t *testing.T) {
 		"PSS, short salt":     {"PS256", pss(31), false},
 		"PSS, long salt":      {"PS256", pss(33), false},
 		"PSS, longest salt":   {"PS256", pss(222), false},
+		"PS384":               {"PS384", pssOf(crypto.SHA384, 48), true},
+		"PS384, no salt":      {"PS384", pssOf(crypto.SHA384, 0), false},
+		"PS384, short salt":   {"PS384", pssOf(crypto.SHA384, 32), false},
+		"PS384, long salt":    {"PS384", pssOf(crypto.SHA384, 64), false},
+		"PS512":               {"PS512", pssOf(crypto.SHA512, 64), true},
+		"PS512, no salt":      {"PS512", pssOf(crypto.SHA512, 0), false},
+		"PS512, short salt":   {"PS512", pssOf(crypto.SHA512, 32), false},
+		"PS512, long salt":    {"PS512", pssOf(crypto.SHA512, 65), false},
+		"PSS of another hash": {"PS512", pssOf(crypto.SHA256, 64), false},
 		"PSS as PKCS #1":      {"RS256", pss(32), false},
 		"PKCS #1 as PSS":      {"PS256", pkcs1, false},
 		"of another hash":     {"RS384", pkcs1, false},
@@ -502,6 +530,7 @@ func claimRows(iss *bearertest.Issuer) []claimRow {
 		{"exp zero", bearertest.Claims{"exp": 0}, "expired", jwt.ErrTokenExpired},
 		{"exp the last second of 9999", bearertest.Claims{"exp": int64(253402300799)}, "", nil},
 		{"exp beyond 9999", bearertest.Claims{"exp": int64(253402300800)}, "claim_type", claims},
+		{"exp half a second beyond 9999", bearertest.Claims{"exp": raw("253402300799.5")}, "claim_type", claims},
 		{"exp beyond int64", bearertest.Claims{"exp": raw("9223372036854775808")}, "claim_type", claims},
 		{"exp beyond uint64", bearertest.Claims{"exp": raw("18446744073709551616")}, "claim_type", claims},
 		{"exp 1e300", bearertest.Claims{"exp": raw("1e300")}, "claim_type", claims},
@@ -517,6 +546,12 @@ func claimRows(iss *bearertest.Issuer) []claimRow {
 		{"nbf far beyond", bearertest.Claims{"nbf": raw("9.3e18")}, "claim_type", claims},
 		{"iat 30 s ahead", bearertest.Claims{"iat": at(30 * time.Second)}, "", nil},
 		{"iat 10 min ahead", bearertest.Claims{"iat": at(10 * time.Minute)}, "issued_in_future", jwt.ErrTokenUsedBeforeIssued},
+		{"nbf 10 min ahead, iat now", bearertest.Claims{"nbf": at(10 * time.Minute), "iat": at(0)}, "not_yet_valid", jwt.ErrTokenNotValidYet},
+		{"nbf now, iat 10 min ahead", bearertest.Claims{"nbf": at(0), "iat": at(10 * time.Minute)}, "issued_in_future", jwt.ErrTokenUsedBeforeIssued},
+		{"nbf 30 s ago, iat an hour ago", bearertest.Claims{"nbf": at(-30 * time.Second), "iat": at(-time.Hour)}, "", nil},
+		{"nbf negative", bearertest.Claims{"nbf": -1}, "claim_type", claims},
+		{"iat negative", bearertest.Claims{"iat": -1}, "claim_type", claims},
+		{"iat null", bearertest.Claims{"iat": raw("null")}, "claim_type", claims},
 		{"iat a string", bearertest.Claims{"iat": "0"}, "claim_type", claims},
 		{"iat missing", bearertest.Claims{"iat": nil}, "", nil},
 
@@ -544,6 +579,14 @@ func claimRows(iss *bearertest.Issuer) []claimRow {
 		{"aud longer", bearertest.Claims{"aud": audience + ".evil"}, "audience", jwt.ErrTokenInvalidAudience},
 		{"aud with a slash", bearertest.Claims{"aud": audience + "/"}, "audience", jwt.ErrTokenInvalidAudience},
 		{"aud in one string", bearertest.Claims{"aud": "x " + audience}, "audience", jwt.ErrTokenInvalidAudience},
+		{"aud in one string with a comma", bearertest.Claims{"aud": audience + "," + "https://api2.example.com"}, "audience", jwt.ErrTokenInvalidAudience},
+		{"aud in one string before a comma", bearertest.Claims{"aud": audience + ",x"}, "audience", jwt.ErrTokenInvalidAudience},
+		{"aud in one string behind a comma", bearertest.Claims{"aud": "x," + audience}, "audience", jwt.ErrTokenInvalidAudience},
+		{"aud in one string with a semicolon", bearertest.Claims{"aud": audience + ";x"}, "audience", jwt.ErrTokenInvalidAudience},
+		{"aud with white space around it", bearertest.Claims{"aud": " " + audience + " "}, "audience", jwt.ErrTokenInvalidAudience},
+		{"aud in one string of an array", bearertest.Claims{"aud": []string{audience + "," + audience, "x " + audience}}, "audience", jwt.ErrTokenInvalidAudience},
+		{"aud an array as text", bearertest.Claims{"aud": fmt.Sprintf("[%q]", audience)}, "audience", jwt.ErrTokenInvalidAudience},
+		{"aud a boolean", bearertest.Claims{"aud": true}, "claim_type", claims},
 		{"aUd instead", bearertest.Claims{"aud": nil, "aUd": audience}, "audience", missing},
 
 		{"sub missing", bearertest.Claims{"sub": nil}, "", nil},
