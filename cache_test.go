@@ -1,6 +1,7 @@
 package bearer_test
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -381,6 +382,89 @@ func TestCachedKeyIsTheOneThatVerified(t *testing.T) {
 			for i, accepted := range []bool{false, true, true} {
 				if _, err := auth.Verify(t.Context(), tokens[i]); (err == nil) != accepted {
 					t.Errorf("%s: without key 0, the token of key %d: %v, want accepted %t", name, i, err, accepted)
+				}
+			}
+		})
+	}
+}
+
+// A cache holds about as many tokens as it is for, wherever in it they come to stand.
+func TestCacheHoldsWhatItIsFor(t *testing.T) {
+	iss, _ := newAuth(t)
+	iss.UseAlgorithm("EdDSA")
+	for _, tt := range []struct{ size, tokens, least int }{
+		{0, 1500, 1490}, // of 8192
+		{1, 1, 1},
+		{16, 16, 16},
+		{17, 17, 17},
+		{300, 300, 190}, // some of its sets are full before others
+	} {
+		auth := newMiddleware(t, iss, func(c *bearer.Config) { c.TokenCache = tt.size })
+		tokens := make([]string, tt.tokens)
+		claims := make([]*bearer.Claims, tt.tokens)
+		for i := range tokens {
+			tokens[i] = iss.Token(audience, nil)
+			claims[i] = warm(t, auth, tokens[i])
+		}
+		held := 0
+		for i := range tokens {
+			if cached(t, auth, tokens[i], claims[i]) {
+				held++
+			}
+		}
+		if held < tt.least {
+			t.Errorf("TokenCache %d: %d of %d tokens are held, want %d at least", tt.size, held, tt.tokens, tt.least)
+		}
+	}
+}
+
+// Tokens that nobody uses any more make room, all of them.
+func TestCacheTurnsOver(t *testing.T) {
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache = 16 })
+	for range 3 {
+		tokens := make([]string, 14)
+		claims := make([]*bearer.Claims, len(tokens))
+		for i := range tokens {
+			tokens[i] = iss.Token(audience, nil)
+		}
+		for range 4 {
+			for i := range tokens {
+				claims[i] = warm(t, auth, tokens[i])
+			}
+		}
+		for i := range tokens {
+			if !cached(t, auth, tokens[i], claims[i]) {
+				t.Errorf("token %d of %d in use is not held, though 16 can be", i, len(tokens))
+			}
+		}
+	}
+}
+
+// A token whose key was withdrawn makes room before any other.
+func TestCacheForgetsWithdrawnKeys(t *testing.T) {
+	for range 12 {
+		synctest.Test(t, func(t *testing.T) {
+			iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache = 16 })
+			token := func() string {
+				return iss.Sign("", fmt.Sprintf(`{"iss":%q,"aud":%q,"exp":4000000000,"jti":%q}`, iss.URL, audience, rand.Text()))
+			}
+			for range 8 {
+				warm(t, auth, token())
+			}
+			iss.Rotate()
+			tokens := make([]string, 8)
+			claims := make([]*bearer.Claims, len(tokens))
+			for i := range tokens {
+				tokens[i] = token()
+				claims[i] = warm(t, auth, tokens[i])
+			}
+			iss.SetKeys(marshal(map[string]any{"keys": published(t, iss)[1:]}))
+			time.Sleep(time.Hour)
+			auth.Ready(t.Context())
+			warm(t, auth, token())
+			for i := range tokens {
+				if !cached(t, auth, tokens[i], claims[i]) {
+					t.Error("a good token is driven out and one of a withdrawn key stays")
 				}
 			}
 		})
