@@ -14,7 +14,9 @@ import (
 
 // An Outcome is a verdict: what [Config.Observe] is told.
 type Outcome struct {
-	Request *http.Request // nil for [Middleware.Verify]
+	// Request is nil for [Middleware.Verify]. Its header still has the token, which is
+	// not for logs.
+	Request *http.Request
 
 	// Claims are the request's own copy of the token's claims, which the handler
 	// sees too, and may change once Observe has returned. They are nil if the token

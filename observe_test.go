@@ -309,6 +309,22 @@ func TestObserveWithoutKeys(t *testing.T) {
 	})
 }
 
+// A token in the cache whose issuer's keys are too old is not judged either.
+func TestObserveOldKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		iss, auth, a := observed(t)
+		token := iss.Token(audience, bearertest.Claims{"exp": time.Now().Add(48 * time.Hour).Unix()})
+		warm(t, auth, token)
+		a.take()
+		iss.SetDown(true)
+		time.Sleep(26 * time.Hour)
+		auth.Verify(t.Context(), token)
+		if o := a.all[0]; o.Err == nil || o.Err.Reason != "keys_unavailable" || o.Issuer != iss.URL || !o.Cached || o.Claims != nil {
+			t.Errorf("told %+v, want no keys for a cached token, and no claims", o)
+		}
+	})
+}
+
 // Many requests at once are told of one by one.
 func TestObserveByMany(t *testing.T) {
 	var accepted, refused atomic.Int64
