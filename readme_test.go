@@ -103,6 +103,27 @@ func TestReasonsAreDocumented(t *testing.T) {
 	if len(used) < 20 || !slices.Equal(documented, used) {
 		t.Errorf("documented %q\nused       %q", documented, used)
 	}
+
+	// No refusal has a reason that is not in the table.
+	sources, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	literal, named := regexp.MustCompile(`\breason(?::|(?:, \w+\.\w+)* =) +"(\w+)"`), 0
+	for _, name := range sources {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, m := range literal.FindAllStringSubmatch(read(t, name), -1) {
+			named++
+			if !slices.Contains(used, m[1]) {
+				t.Errorf("%s: the reason %s is not in the table", name, m[1])
+			}
+		}
+	}
+	if named < 30 {
+		t.Errorf("only %d refusals found", named)
+	}
 }
 
 // docs/operations.md lists what is logged, at its level.

@@ -308,6 +308,22 @@ func TestPromtool(t *testing.T) {
 	}
 }
 
+// Whatever is answered with 503 wakes somebody, shows on the dashboard, and is not
+// taken for the clients' fault.
+func TestEveryUnavailable(t *testing.T) {
+	rows := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| 503 \\|").FindAllStringSubmatch(read(t, "../../docs/refusals.md"), -1)
+	if len(rows) < 3 {
+		t.Fatalf("%d reasons with status 503", len(rows))
+	}
+	for _, m := range rows {
+		for name, want := range map[string]int{"alerts.yml": 2, "dashboard.json": 1} {
+			if got := len(regexp.MustCompile(`error_type[!=]~[^}]*\b`+m[1]+`\b`).FindAllString(read(t, name), -1)); got != want {
+				t.Errorf("%s names %s %d times, want %d", name, m[1], got, want)
+			}
+		}
+	}
+}
+
 // Each alert is explained.
 func TestAlertsAreDocumented(t *testing.T) {
 	text := read(t, "../../docs/operations.md")
