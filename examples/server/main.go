@@ -47,9 +47,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		verbose       = flags.Bool("v", false, "log why each refused request was refused")
 		audience      list
 		scopeClaims   list
+		binding       boundFlags
 	)
 	flags.Var(&audience, "audience", "accepted `audience`; may be repeated (default https://api.example.com, and that of -resource)")
 	flags.Var(&scopeClaims, "scope-claim", "`claim` with the scopes; may be repeated (default scope, scp)")
+	binding.register(flags)
 	flags.SetOutput(stderr)
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -94,13 +96,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		config.Issuer = "http://localhost" // for now: the flags are checked first
 	}
-	if _, err := bearer.New(config); err != nil {
+	https, bad := binding.apply(&config)
+	problems = append(problems, bad...)
+	if err := binding.check(config); err != nil {
 		problems = append(problems, err)
 	}
 	if len(problems) > 0 {
 		asFlags := strings.NewReplacer("bearer: Config.Issuer", "-issuer", "bearer: Config.Audience:", "-audience:",
 			"bearer: Config.AudienceClaim", "-audience-claim", "bearer: Config.ScopeClaims", "-scope-claim",
-			"bearer: Config.JWKSURL", "-jwks", "bearer: Config.Resource", "-resource", "set JWKSURL", "set -jwks")
+			"bearer: Config.JWKSURL", "-jwks", "bearer: Config.Resource", "-resource",
+			"bearer: Config.DPoP.BaseURLs", "-base-url", "bearer: Config.DPoP.NonceKeys", "-nonce-key", "set JWKSURL", "set -jwks")
 		fmt.Fprintf(stderr, "server: bad flags:\n%s\n", asFlags.Replace(errors.Join(problems...).Error()))
 		return 2
 	}
@@ -111,17 +116,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	root := http.NewServeMux()
-	base := "http://" + reachable(listener.Addr())
+	scheme, curl := "http", "curl -i "
+	if https != nil {
+		scheme, curl = "https", "curl -i --cacert "+binding.certFile+" "
+	}
+	base := origin(scheme, *addr, listener.Addr())
+	if binding.dpop && binding.baseURLs == nil && *resource == "" {
+		config.DPoP.BaseURLs = []string{base}
+	}
 	if embedded {
 		iss := bearertest.NewIssuer(base + "/issuer")
 		root.Handle("GET /issuer/", iss)
 		config.Issuer, config.Client = iss.URL, iss.Client()
 		page := ":"
-		if isLoopback(reachable(listener.Addr())) {
-			servePage(root, iss, audience[0])
+		if isLoopback(strings.TrimPrefix(base, scheme+"://")) {
+			servePage(root, iss, audience[0], binding.pageURL(&config))
 			page = fmt.Sprintf(",\nor open %s/ in a browser:", base)
 		}
-		fmt.Fprintf(stdout, "The API listens on %s. Paste these lines into another terminal%s\n\n%s", base, page, curlLines(base, iss, audience[0]))
+		fmt.Fprintf(stdout, "The API listens on %s. Paste these lines into another terminal%s\n\n%s", base, page, curlLines(curl, base, iss, audience[0]))
 	} else {
 		fmt.Fprintf(stdout, "The API listens on %s and accepts tokens of %s for %s.\n", base, *issuer, strings.Join(audience, " or "))
 	}
@@ -135,9 +147,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		auth.HandleMetadata(root)
 	}
 
-	server := &http.Server{Handler: root, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	server := &http.Server{Handler: root, TLSConfig: https, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() {
+		if https != nil {
+			served <- server.ServeTLS(listener, "", "")
+		} else {
+			served <- server.Serve(listener)
+		}
+	}()
 	select {
 	case err := <-served:
 		fmt.Fprintf(stderr, "server: %v\n", err)
@@ -177,6 +195,7 @@ func routes(root *http.ServeMux, auth *bearer.Middleware) {
 			"scope":     slices.AppendSeq([]string{}, claims.Scope.All()),
 			"iss":       claims.Issuer,
 			"client_id": claims.ClientID,
+			"bound":     bound(claims.Bound),
 		})
 	})
 	message := func(status int, text string) http.Handler {
@@ -202,18 +221,9 @@ func reply(w http.ResponseWriter, status int, body map[string]any) {
 	json.NewEncoder(w).Encode(body)
 }
 
-// reachable returns a host and port at which this machine reaches addr.
-func reachable(addr net.Addr) string {
-	tcp := addr.(*net.TCPAddr)
-	if tcp.IP.IsUnspecified() {
-		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
-	}
-	return tcp.String()
-}
-
 // curlLines returns a command for each answer there is, under the status that
-// it will get.
-func curlLines(base string, iss *bearertest.Issuer, audience string) string {
+// it will get. Each begins with curl.
+func curlLines(curl, base string, iss *bearertest.Issuer, audience string) string {
 	read := iss.Token(audience, bearertest.Claims{"scope": "read:messages"})
 	none := iss.Token(audience, nil)
 	expired := iss.Token(audience, bearertest.Claims{"scope": "read:messages", "exp": time.Now().Add(-time.Hour).Unix()})
@@ -233,7 +243,7 @@ func curlLines(base string, iss *bearertest.Issuer, audience string) string {
 		{"401: an expired token", "/api/messages", expired},
 		{"401: a token that was tampered with", "/api/messages", tampered},
 	} {
-		fmt.Fprintf(&b, "# %s\ncurl -i %s%s", line.status, base, line.route)
+		fmt.Fprintf(&b, "# %s\n%s%s%s", line.status, curl, base, line.route)
 		if line.token != "" {
 			fmt.Fprintf(&b, " -H 'Authorization: Bearer %s'", line.token)
 		}

@@ -44,7 +44,7 @@ func start(t *testing.T, args ...string) (stdout *bufio.Reader, base string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	base = regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(line)
+	base = regexp.MustCompile(`https?://127\.0\.0\.1:\d+`).FindString(line)
 	if base == "" {
 		t.Fatalf("no address in %q", line)
 	}
@@ -114,8 +114,8 @@ func TestRoutes(t *testing.T) {
 	}{
 		{"GET /api/ping", "", 200, ""},
 		{"GET /api/ping/secure", "", 401, ""},
-		{"GET /api/ping/secure", scope("b  a b"), 200, fmt.Sprintf(`{"client_id":"client","iss":%q,"scope":["b","a"],"sub":"user"}`, iss.URL)},
-		{"GET /api/ping/secure", iss.Token("a", nil), 200, fmt.Sprintf(`{"client_id":"client","iss":%q,"scope":[],"sub":"user"}`, iss.URL)},
+		{"GET /api/ping/secure", scope("b  a b"), 200, fmt.Sprintf(`{"bound":"","client_id":"client","iss":%q,"scope":["b","a"],"sub":"user"}`, iss.URL)},
+		{"GET /api/ping/secure", iss.Token("a", nil), 200, fmt.Sprintf(`{"bound":"","client_id":"client","iss":%q,"scope":[],"sub":"user"}`, iss.URL)},
 		{"GET /api/ping/secure", iss.Token("https://api.example.com", nil), 401, ""},
 		{"GET /api/messages", "", 401, ""},
 		{"GET /api/messages", scope("write:messages"), 403, ""},

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"html"
 	"mime"
 	"net"
 	"net/http"
@@ -26,10 +27,12 @@ var pageHTML string
 
 // servePage registers the page and the token endpoint that it uses. They are
 // for the embedded issuer only: whoever asks gets a token.
-func servePage(root *http.ServeMux, iss *bearertest.Issuer, audience string) {
+// Proofs of the page are for apiURL; if it is empty it makes none.
+func servePage(root *http.ServeMux, iss *bearertest.Issuer, audience, apiURL string) {
 	// Browsers see one kind of line end in scripts, and hash that.
-	html := strings.ReplaceAll(pageHTML, "\r\n", "\n")
-	policy := pagePolicy(html)
+	page := strings.ReplaceAll(pageHTML, "\r\n", "\n")
+	page = strings.Replace(page, "<body>", `<body data-api="`+html.EscapeString(apiURL)+`">`, 1)
+	policy := pagePolicy(page)
 	root.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		if !isLoopback(r.Host) {
 			http.Error(w, "this page is for the machine that the server runs on", http.StatusForbidden)
@@ -40,7 +43,7 @@ func servePage(root *http.ServeMux, iss *bearertest.Issuer, audience string) {
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-cache")
-		fmt.Fprint(w, html)
+		fmt.Fprint(w, page)
 	})
 	root.Handle("/token", tokenEndpoint(iss, audience))
 }
@@ -115,7 +118,7 @@ func tokenEndpoint(iss *bearertest.Issuer, audience string) http.Handler {
 			refuse(&tokenError{http.StatusForbidden, "invalid_request", "only for programs and the page on this machine"})
 			return
 		}
-		scope, expired, bad := tokenRequest(w, r)
+		scope, key, expired, bad := tokenRequest(w, r)
 		if bad != nil {
 			refuse(bad)
 			return
@@ -125,6 +128,9 @@ func tokenEndpoint(iss *bearertest.Issuer, audience string) http.Handler {
 		answer := map[string]any{"token_type": "Bearer", "expires_in": 3600}
 		if scope != "" {
 			claims["scope"], answer["scope"] = scope, scope
+		}
+		if key != "" {
+			claims["cnf"], answer["token_type"] = bearertest.Claims{"jkt": key}, "DPoP"
 		}
 		if expired {
 			now := time.Now()
@@ -136,23 +142,30 @@ func tokenEndpoint(iss *bearertest.Issuer, audience string) http.Handler {
 	})
 }
 
-// tokenRequest returns what r asks for.
-func tokenRequest(w http.ResponseWriter, r *http.Request) (scope string, expired bool, bad *tokenError) {
+// tokenRequest returns what r asks for: scopes, the thumbprint of the key that the
+// token is to be bound to (the parameter of RFC 9449, section 10), and whether it is
+// to have expired.
+func tokenRequest(w http.ResponseWriter, r *http.Request) (scope, key string, expired bool, bad *tokenError) {
 	form, bad := tokenForm(w, r)
 	if bad != nil {
-		return "", false, bad
+		return "", "", false, bad
 	}
 	if grant := form.Get("grant_type"); grant != "" && grant != "client_credentials" {
-		return "", false, &tokenError{http.StatusBadRequest, "unsupported_grant_type", "grant_type must be client_credentials or missing"}
+		return "", "", false, &tokenError{http.StatusBadRequest, "unsupported_grant_type", "grant_type must be client_credentials or missing"}
 	}
 	if s := form.Get("expired"); s != "" {
 		var err error
 		if expired, err = strconv.ParseBool(s); err != nil {
-			return "", false, &tokenError{http.StatusBadRequest, "invalid_request", "expired must be true or false"}
+			return "", "", false, &tokenError{http.StatusBadRequest, "invalid_request", "expired must be true or false"}
+		}
+	}
+	if key = form.Get("dpop_jkt"); key != "" {
+		if err := checkThumbprint(key); err != nil {
+			return "", "", false, &tokenError{http.StatusBadRequest, "invalid_request", err.Error()}
 		}
 	}
 	scope, bad = grantedScope(form.Get("scope"))
-	return scope, expired, bad
+	return scope, key, expired, bad
 }
 
 // tokenForm returns the form in the body of r, of which every field stands

@@ -117,6 +117,8 @@ func TestTokenEndpoint_refusals(t *testing.T) {
 		{"neither true nor false", "POST", "expired=yes", formType, 400, "invalid_request"},
 		{"scope twice", "POST", "scope=a&scope=b", formType, 400, "invalid_request"},
 		{"another grant", "POST", "grant_type=password", formType, 400, "unsupported_grant_type"},
+		{"a key that is none", "POST", "dpop_jkt=abc", formType, 400, "invalid_request"},
+		{"a key with a character too strange", "POST", "dpop_jkt=" + strings.Repeat("a", 42) + "%2B", formType, 400, "invalid_request"},
 		{"JSON", "POST", `{"scope":"a"}`, "Content-Type: application/json", 400, "invalid_request"},
 		{"no type", "POST", "scope=a", "", 400, "invalid_request"},
 		{"no form", "POST", "scope=%zz", formType, 400, "invalid_request"},
