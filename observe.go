@@ -29,8 +29,11 @@ type Outcome struct {
 	// error of its context in Err.Err.
 	Err *Error
 
-	Issuer string // as configured, of the issuer by whose rules the token was judged; empty if there was none. Safe as a label
-	Cached bool   // the token had been verified before
+	// Issuer is the one by whose rules the token was judged, as it was configured, and
+	// empty if there was none. No token can invent one, so it is safe as a label.
+	Issuer string
+
+	Cached bool // the token had been verified before
 }
 
 // An observer is told of every verdict, in one place.

@@ -244,6 +244,33 @@ func TestObserveIssuer(t *testing.T) {
 		t.Errorf("two Middlewares: got %q, want the verdicts of both", got)
 	}
 
+	finding, err := bearer.New(bearer.Config{
+		Logger:  quiet,
+		Observe: a.observe,
+		FindIssuer: func(_ context.Context, issuer string) (*bearer.Middleware, error) {
+			switch issuer {
+			case two.URL:
+				return newMiddleware(t, two), nil
+			case one.URL:
+				return nil, errors.New("no answer")
+			}
+			return nil, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for token, want := range map[string]string{
+		two.Token(audience, nil): "accepted by two.example for user",
+		one.Token(audience, nil): "issuer_unavailable",
+		two.Token(audience, bearertest.Claims{"iss": "https://three.example"}): "issuer",
+	} {
+		finding.Verify(t.Context(), token)
+		if got := a.take(); len(got) != 1 || got[0] != want {
+			t.Errorf("with FindIssuer: got %q, want %q", got, want)
+		}
+	}
+
 	template := "https://login.microsoftonline.com/{tenantid}/v2.0"
 	entra := newMiddleware(t, one, func(c *bearer.Config) {
 		c.Issuer, c.IssuerTemplate, c.JWKSURL, c.Observe = "", template, one.URL+"/.well-known/jwks.json", a.observe

@@ -27,7 +27,8 @@
 // verdicts, as [bearer.Config.Observe] says.
 //
 // Nothing of a token is an attribute of a metric. What is, comes from the program's
-// configuration and code, so there are few time series, whatever clients send.
+// configuration and code, so there are few time series, whatever clients send. With
+// [bearer.Config.FindIssuer] there are some for each issuer that it finds.
 //
 // # Traces
 //
@@ -64,8 +65,8 @@ type Config struct {
 	MeterProvider metric.MeterProvider
 
 	// EndUser adds enduser.id, the token's subject, and bearer.client.id to the
-	// span of a request with a good token. They are personal data in most
-	// countries, and whoever can read traces can read them.
+	// span of a request whose token verified, also if it is refused. They are
+	// personal data in most countries, and whoever can read traces can read them.
 	EndUser bool
 }
 
@@ -177,7 +178,8 @@ func (v verdict) attributes() []attribute.KeyValue {
 // ObserveKeys has the state of auth's keys read whenever metrics are collected, which
 // causes no fetch. issuer is their bearer.issuer: the one that auth was configured
 // with. With several issuers, call it for each of the Middlewares that were given to
-// [bearer.Middleware.Or], and not for the result.
+// [bearer.Middleware.Or], and not for the result. A call cannot be taken back: one for
+// each of them when the program starts is meant.
 //
 // There is no age before the keys were fetched for the first time.
 func (t *Telemetry) ObserveKeys(issuer string, auth *bearer.Middleware) error {
