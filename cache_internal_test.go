@@ -3,6 +3,7 @@ package bearer
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,5 +32,38 @@ func TestCachePlaces(t *testing.T) {
 	}
 	if sets := len(c.made().sets); sets != 1 {
 		t.Errorf("%d tokens take %d sets", ways, sets)
+	}
+}
+
+// So many headers and no more are remembered, none that is long, and none beyond the
+// next key set.
+func TestHeaderMemo(t *testing.T) {
+	var m headerMemo
+	h := new(header)
+	longest := strings.Repeat("a", maxHeaderLength)
+	for range 2 * maxHeaders {
+		m.put(nil, longest, h)
+	}
+	for _, set := range []*jwks.Set{new(jwks.Set), new(jwks.Set)} {
+		m.put(set, longest+"a", h)
+		m.put(set, longest, h)
+		for n := 1; n <= 2*maxHeaders; n++ {
+			text := fmt.Sprintf("%p %d", set, n)
+			m.put(set, text, h)
+			if kept := m.get(text) == h; kept != (n < maxHeaders) {
+				t.Fatalf("the header after %d others: kept = %t", n, kept)
+			}
+		}
+		if m.get(longest) != h {
+			t.Errorf("a header of %d bytes is not kept", len(longest))
+		}
+		if m.get(longest+"a") != nil {
+			t.Errorf("a header of %d bytes is kept", len(longest)+1)
+		}
+		n := 0
+		m.byText.Range(func(any, any) bool { n++; return true })
+		if n != maxHeaders {
+			t.Errorf("%d headers are kept, want %d", n, maxHeaders)
+		}
 	}
 }

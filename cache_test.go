@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"example.com/bearer"
 	"example.com/bearer/bearertest"
@@ -150,6 +151,26 @@ func TestCachedTokenIsCloned(t *testing.T) {
 	copy(buffer, strings.Repeat("x", len(buffer)))
 	if c, err := auth.Verify(t.Context(), reused); err == nil {
 		t.Errorf("no token in the buffer: got %+v", c)
+	}
+}
+
+// What is remembered of a token does not keep the buffer that it came in.
+func TestBufferIsNotKept(t *testing.T) {
+	for _, size := range []int{0, -1} { // with the token's copy, and with its header alone
+		iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache = size })
+		kept := func() weak.Pointer[byte] {
+			buffer := []byte(iss.Token(audience, nil))
+			warm(t, auth, unsafeString(buffer))
+			return weak.Make(&buffer[0])
+		}()
+		for n := 0; kept.Value() != nil; n++ {
+			if n == 10 {
+				t.Errorf("TokenCache %d: the buffer is kept", size)
+				break
+			}
+			runtime.GC()
+		}
+		runtime.KeepAlive(auth)
 	}
 }
 

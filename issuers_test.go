@@ -306,6 +306,15 @@ func TestIssuerTemplate(t *testing.T) {
 		{"tid a path", template, in("a/b"), "a/b", nil, false},
 		{"the template itself", template, template, "{tenantid}", nil, false},
 		{"the template itself, no tid", template, template, nil, nil, false},
+		{"more behind the tenant's", template, in("a") + "/more", "a", nil, false},
+		{"more before the tenant's", template, "x" + in("a"), "a", nil, false},
+		{"a longer tenant's", template, in("ab"), "a", nil, false},
+		{"a tenant whose name begins like it", template, in("ab"), "ab", []string{"a"}, false},
+		{"an allowed tenant in other letters", template, in("A"), "A", []string{"a"}, false},
+		{"a key of the tenant in other letters", in("A"), in("a"), "a", nil, false},
+		{"a key of a tenant whose name begins it", in("a"), in("ab"), "ab", nil, false},
+		{"a key of a tenant that it begins", in("ab"), in("a"), "a", nil, false},
+		{"a key with more behind the tenant's", in("a") + "/more", in("a"), "a", nil, false},
 		{"tid in other letters", template, in("A"), "a", nil, false},
 		{"another version", template, "https://sts.windows.net/a/", "a", nil, false},
 		{"no iss", template, nil, "a", nil, false},
@@ -357,6 +366,30 @@ func TestIssuerTemplate(t *testing.T) {
 			if c, err := m.Verify(t.Context(), token); (err == nil) != accepted {
 				t.Errorf("%s with the template %s: %+v, %v, want accepted %t", issuer, twice, c, err, accepted)
 			}
+		}
+	}
+
+	// Templates that begin or end alike are told apart by the whole of them.
+	iss.SetKeys(nil)
+	var any *bearer.Middleware
+	templates := []string{
+		"https://a.example.com/{tenantid}/v1", "https://a.example.com/{tenantid}/v2",
+		"https://bb.example.com/{tenantid}/v1", "https://{tenantid}.example.com/{tenantid}/x",
+	}
+	for _, template := range templates {
+		m := newMiddleware(t, iss, func(c *bearer.Config) {
+			c.Issuer, c.IssuerTemplate, c.JWKSURL = "", template, in("common")+keysPath
+		})
+		if any == nil {
+			any = m
+		} else {
+			any = any.Or(m)
+		}
+	}
+	for _, template := range templates {
+		issuer := strings.ReplaceAll(template, "{tenantid}", "t")
+		if c, err := any.Verify(t.Context(), iss.Token(audience, bearertest.Claims{"iss": issuer, "tid": "t"})); err != nil || c.Issuer != issuer {
+			t.Errorf("%s among other templates: %+v, %v, want it accepted", issuer, c, err)
 		}
 	}
 

@@ -259,16 +259,15 @@ func (m *headerMemo) get(encoded string) *header {
 
 // put keeps a header that was seen with a key of set.
 func (m *headerMemo) put(set *jwks.Set, encoded string, h *header) {
-	if m.set.Load() == set {
-		if m.n.Load() >= maxHeaders || len(encoded) > maxHeaderLength {
-			return
-		}
-		if _, ok := m.byText.Load(encoded); ok {
-			return
-		}
-	} else if old := m.set.Swap(set); old != set {
+	if len(encoded) > maxHeaderLength {
+		return
+	}
+	if m.set.Load() != set && m.set.Swap(set) != set {
 		m.byText.Clear()
 		m.n.Store(0)
+	}
+	if m.n.Load() >= maxHeaders {
+		return
 	}
 	// The string is part of a request's token: a copy keeps only the header.
 	if _, loaded := m.byText.LoadOrStore(strings.Clone(encoded), h); !loaded {

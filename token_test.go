@@ -40,6 +40,7 @@ func TestTokenTypes(t *testing.T) {
 		{"another", []string{"keyset+jwt", "example/x"}, typ("KEYSET+jwt"), true},
 		{"another, with a slash", []string{"keyset+jwt", "example/x"}, typ("example/x"), true},
 		{"another, with a Kelvin sign", []string{"keyset+jwt"}, typ("\u212aeyset+jwt"), false},
+		{"another, with a Z", []string{"ZAP+jwt"}, typ("zap+JWT"), true},
 		{"another, JWT", []string{"keyset+jwt"}, typ("JWT"), false},
 	} {
 		auth := newMiddleware(t, iss, func(c *bearer.Config) { c.TokenTypes = tt.types })
