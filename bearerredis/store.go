@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/bearer"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -45,6 +46,8 @@ type Store struct {
 	prefix string
 	calls  chan struct{} // holds an element for each call under way
 }
+
+var _ bearer.ReplayStore = (*Store)(nil)
 
 // New returns the Store whose keys begin with prefix and a colon. Stores of the
 // same prefix are one: every replica of an API has the same, and so does the
