@@ -43,7 +43,11 @@
 // mistakes.
 //
 // CORS middleware goes outside of Handler, since a preflight request carries no
-// token and would be refused.
+// token and would be refused. It must allow the request header Authorization, and
+// expose WWW-Authenticate to scripts that are to see why they were refused.
+//
+// With [Config.Resource] each challenge names a document that tells clients whom to
+// ask for a token (RFC 9728): those of MCP need no other configuration than the URL.
 //
 // # Tokens
 //

@@ -2,30 +2,30 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
-	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"net/url"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"example.com/bearer"
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
-	"github.com/modelcontextprotocol/go-sdk/oauthex"
 )
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "`host:port` to listen on")
 	issuer := flag.String("issuer", os.Getenv("ISSUER"), "issuer `URL`, exactly as in the tokens; or set ISSUER")
-	audience := flag.String("audience", os.Getenv("AUDIENCE"), "`URL` of this server without a path, which the tokens are for; or set AUDIENCE")
+	resource := flag.String("resource", os.Getenv("RESOURCE"), "`URL` of the endpoint, as its users type it, which the tokens are for; or set RESOURCE")
 	flag.Parse()
-	api, err := newAPI(bearer.Config{Issuer: *issuer, Audience: []string{*audience}})
+	api, err := newAPI(bearer.Config{Issuer: *issuer, Resource: *resource})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -33,103 +33,95 @@ func main() {
 	log.Fatal(server.ListenAndServe())
 }
 
-// protect returns a wrapper for MCP endpoints. Outside is middleware of b, such
-// as b.Handler, which refuses: the refusals of RequireBearerToken lack the error
-// attribute, and it has no 503. Inside, RequireBearerToken hands the claims to
-// the tools, which no one else can.
-func protect(b *bearer.Middleware, middleware func(http.Handler) http.Handler) func(http.Handler) http.Handler {
+// newAPI returns an MCP endpoint at the path of config.Resource, and beside it the
+// public metadata that tell clients where to get a token.
+func newAPI(config bearer.Config) (http.Handler, error) {
+	config.Metadata.Name = "Messages"
+	b, err := bearer.New(config)
+	if err != nil {
+		return nil, err
+	}
+	resource, err := url.Parse(config.Resource)
+	if err != nil || resource.Path == "" {
+		return nil, errors.New("the resource must be the URL of the endpoint, with its path")
+	}
+	root := http.NewServeMux()
+	root.Handle(resource.Path, protect(b, endpoint()))
+	b.HandleMetadata(root)
+	return root, nil
+}
+
+// scopes are what some tools need besides a valid token.
+var scopes = map[string]string{"list": "read:messages"}
+
+// protect guards an MCP endpoint. Outside is b, which refuses: the refusals of the
+// SDK's RequireBearerToken lack the error attribute, and it has no 503. Inside,
+// RequireBearerToken hands the claims to the tools, which no one else can.
+func protect(b *bearer.Middleware, next http.Handler) http.Handler {
 	verify := func(_ context.Context, _ string, r *http.Request) (*auth.TokenInfo, error) {
-		claims, err := b.Authenticate(r) // no work, since middleware has done it
-		if err != nil {
-			return nil, auth.ErrInvalidToken // and not err: the client would see its text
+		claims, ok := bearer.FromContext(r.Context())
+		if !ok {
+			return nil, auth.ErrInvalidToken
 		}
 		return &auth.TokenInfo{
-			UserID:     claims.Subject, // binds sessions to it
+			UserID:     claims.Issuer + " " + claims.Subject, // binds sessions to it
 			Scopes:     slices.Collect(claims.Scope.All()),
 			Expiration: claims.ExpiresAt,
 			Extra:      map[string]any{"claims": claims},
 		}, nil
 	}
 	// Without a skew it would refuse what passed outside within bearer's leeway.
-	options := &auth.RequireBearerTokenOptions{ClockSkew: 10 * time.Minute}
-	return func(next http.Handler) http.Handler {
-		return middleware(auth.RequireBearerToken(verify, options)(next))
-	}
+	inner := auth.RequireBearerToken(verify, &auth.RequireBearerTokenOptions{ClockSkew: 10 * time.Minute})(next)
+	return b.Handler(stepUp(b, inner))
 }
 
-const wellKnown = "/.well-known/oauth-protected-resource" // RFC 9728
-
-// newAPI returns two MCP endpoints, and for each the public metadata that tells
-// clients where to get a token. Which scopes a request needs is decided by its
-// path, before any message is read. So tools that need others have an endpoint
-// of their own, or look at the scopes in TokenInfo.
-func newAPI(config bearer.Config) (http.Handler, error) {
-	if len(config.Audience) != 1 {
-		return nil, fmt.Errorf("audience: got %q, want one", config.Audience)
+// stepUp refuses calls of tools for which the token lacks a scope, with status 403
+// and a challenge that names the scope, so that the client can ask its user for it.
+// That must happen before the SDK begins its reply; and so it is not what keeps a
+// tool safe, since it need not understand a message as the SDK does. The tool looks
+// at the scopes itself.
+func stepUp(b *bearer.Middleware, next http.Handler) http.Handler {
+	tools := map[string]http.Handler{}
+	for tool, scope := range scopes {
+		tools[tool] = b.RequireScope(scope)(next)
 	}
-	origin := strings.TrimSuffix(config.Audience[0], "/")
-	if u, err := url.Parse(origin); err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin {
-		return nil, fmt.Errorf("audience: %q is not the URL of a server", config.Audience[0])
-	}
-	const account, messages = "/account", "/messages"
-	// Clients ask for tokens for the endpoint that they are going to use.
-	config.Audience = []string{config.Audience[0], origin + account, origin + messages}
-	config.ErrorHandler = errorHandler(origin)
-	b, err := bearer.New(config)
-	if err != nil {
-		return nil, err
-	}
-	root := http.NewServeMux()
-	root.Handle(account, protect(b, b.Handler)(endpoint("whoami", whoAmI)))
-	root.Handle(messages, protect(b, b.RequireScope("read:messages"))(endpoint("list", list)))
-	for path, scopes := range map[string][]string{account: nil, messages: {"read:messages"}} {
-		root.Handle(wellKnown+path, auth.ProtectedResourceMetadataHandler(&oauthex.ProtectedResourceMetadata{
-			Resource:             origin + path, // clients insist on the URL that they use
-			AuthorizationServers: []string{config.Issuer},
-			ScopesSupported:      scopes,
-		}))
-	}
-	return root, nil
-}
-
-// errorHandler adds to the challenge where the endpoint's metadata is.
-func errorHandler(origin string) func(http.ResponseWriter, *http.Request, *bearer.Error) {
-	return func(w http.ResponseWriter, r *http.Request, e *bearer.Error) {
-		if challenge := w.Header().Get("WWW-Authenticate"); challenge != "" {
-			separator := ", "
-			if challenge == "Bearer" {
-				separator = " "
-			}
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf("%s%sresource_metadata=\"%s\"", challenge, separator, origin+wellKnown+r.URL.Path))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		if err != nil {
+			http.Error(w, "the message is too long", http.StatusRequestEntityTooLarge)
+			return
 		}
-		code := e.Code
-		if e.Status == http.StatusServiceUnavailable {
-			code = "temporarily_unavailable"
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		var message struct {
+			Method string `json:"method"`
+			Params struct {
+				Name string `json:"name"`
+			} `json:"params"`
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(e.Status)
-		json.NewEncoder(w).Encode(struct {
-			Code        string `json:"error,omitempty"`
-			Description string `json:"error_description"`
-		}{code, e.Description})
-	}
-}
-
-// endpoint returns an MCP server with one tool, which takes nothing and returns
-// a text.
-func endpoint(name string, tool func(*mcp.CallToolRequest) string) http.Handler {
-	server := mcp.NewServer(&mcp.Implementation{Name: "messages", Version: "1"}, nil)
-	mcp.AddTool(server, &mcp.Tool{Name: name}, func(_ context.Context, r *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
-		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: tool(r)}}}, nil, nil
+		json.Unmarshal(body, &message) // what is no message is the SDK's to refuse
+		if tool := tools[message.Params.Name]; tool != nil && message.Method == "tools/call" {
+			tool.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
 	})
+}
+
+// endpoint returns an MCP server with two tools, which take nothing.
+func endpoint() http.Handler {
+	server := mcp.NewServer(&mcp.Implementation{Name: "messages", Version: "1"}, nil)
+	add := func(name string, tool func(*bearer.Claims) string) {
+		mcp.AddTool(server, &mcp.Tool{Name: name}, func(_ context.Context, r *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
+			// The context of a tool belongs to the session. The claims of the
+			// request at hand are in TokenInfo.
+			claims := r.Extra.TokenInfo.Extra["claims"].(*bearer.Claims)
+			if scope := scopes[name]; scope != "" && !claims.Scope.Has(scope) {
+				return nil, nil, errors.New("the token lacks the scope " + scope)
+			}
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: tool(claims)}}}, nil, nil
+		})
+	}
+	add("whoami", func(c *bearer.Claims) string { return c.Subject })
+	add("list", func(*bearer.Claims) string { return "here are your messages" })
 	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
 }
-
-// whoAmI reads the claims of the request at hand. The context of a tool belongs
-// to the session and does not have them.
-func whoAmI(r *mcp.CallToolRequest) string {
-	claims := r.Extra.TokenInfo.Extra["claims"].(*bearer.Claims)
-	return claims.Subject
-}
-
-func list(*mcp.CallToolRequest) string { return "here are your messages" }

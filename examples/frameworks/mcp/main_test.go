@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,13 +20,13 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 )
 
-// start starts the API and returns its URL, which is the audience of the tokens.
-func start(t *testing.T) (*bearertest.Issuer, string) {
+// start starts the API and returns the URL of its endpoint, which is the audience
+// of the tokens.
+func start(t *testing.T) (iss *bearertest.Issuer, resource string) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(nil)
-	base := "http://" + server.Listener.Addr().String()
 	iss, config := apitest.New()
-	config.Audience = []string{base}
+	config.Audience, config.Resource = nil, "http://"+server.Listener.Addr().String()+"/mcp"
 	api, err := newAPI(config)
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +34,7 @@ func start(t *testing.T) (*bearertest.Issuer, string) {
 	server.Config.Handler = api
 	server.Start()
 	t.Cleanup(server.Close)
-	return iss, base
+	return iss, config.Resource
 }
 
 // withToken is a transport that sends a token.
@@ -54,134 +57,183 @@ func connect(ctx context.Context, url, token string) (*mcp.ClientSession, error)
 }
 
 func TestTools(t *testing.T) {
-	iss, base := start(t)
-	alice := iss.Token(base, bearertest.Claims{"sub": "alice"})
+	iss, resource := start(t)
+	token := func(c bearertest.Claims) string { return iss.Token(resource, c) }
+	alice := token(bearertest.Claims{"sub": "alice"})
 	for _, tt := range []struct {
 		name  string
-		path  string
 		token string
 		tool  string
-		want  string // the tool's text; empty: no session
+		want  string // the tool's text; empty: no session, or no result
 	}{
-		{"no token", "/account", "", "whoami", ""},
-		{"any token", "/account", alice, "whoami", "alice"},
-		{"expired within the leeway", "/account", iss.Token(base, bearertest.Claims{"sub": "bob", "exp": time.Now().Add(-30 * time.Second).Unix()}), "whoami", "bob"},
-		{"for the endpoint", "/account", iss.Token(base+"/account", bearertest.Claims{"sub": "carol"}), "whoami", "carol"},
-		{"for another audience", "/account", iss.Token(apitest.Audience, nil), "whoami", ""},
-		{"no scope", "/messages", alice, "list", ""},
-		{"scope", "/messages", iss.Token(base, bearertest.Claims{"scope": "read:messages"}), "list", "here are your messages"},
+		{"no token", "", "whoami", ""},
+		{"any token", alice, "whoami", "alice"},
+		{"expired within the leeway", token(bearertest.Claims{"sub": "bob", "exp": time.Now().Add(-30 * time.Second).Unix()}), "whoami", "bob"},
+		{"for another audience", iss.Token(apitest.Audience, nil), "whoami", ""},
+		{"no scope", alice, "list", ""},
+		{"scope", token(bearertest.Claims{"scope": "read:messages"}), "list", "here are your messages"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			session, err := connect(ctx, base+tt.path, tt.token)
-			if err != nil {
-				if tt.want != "" {
-					t.Error(err)
+			session, err := connect(ctx, resource, tt.token)
+			got := ""
+			if err == nil {
+				defer session.Close()
+				var result *mcp.CallToolResult
+				if result, err = session.CallTool(ctx, &mcp.CallToolParams{Name: tt.tool}); err == nil {
+					got = result.Content[0].(*mcp.TextContent).Text
 				}
-				return
 			}
-			defer session.Close()
-			result, err := session.CallTool(ctx, &mcp.CallToolParams{Name: tt.tool})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := result.Content[0].(*mcp.TextContent).Text; got != tt.want {
-				t.Errorf("got %q, want %q", got, tt.want)
+			if got != tt.want || (err != nil) != (tt.want == "") {
+				t.Errorf("got %q, %v, want %q", got, err, tt.want)
 			}
 		})
 	}
 }
 
+// post sends a message in the session of that id.
+func post(t *testing.T, resource, token, session, message string) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequest("POST", resource, strings.NewReader(message))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Mcp-Session-Id", session)
+	r.Header.Set("Mcp-Protocol-Version", "2025-03-26") // the last one with batches
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json, text/event-stream")
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
 // Who learns the id of a session cannot speak in it with a token of his own.
 func TestSessionBelongsToSubject(t *testing.T) {
-	iss, base := start(t)
+	iss, resource := start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	session, err := connect(ctx, base+"/account", iss.Token(base, bearertest.Claims{"sub": "alice"}))
+	session, err := connect(ctx, resource, iss.Token(resource, bearertest.Claims{"sub": "alice"}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer session.Close()
 	for sub, status := range map[string]int{"alice": 200, "mallory": 403} {
-		r, err := http.NewRequest("POST", base+"/account", strings.NewReader(`{"jsonrpc":"2.0","id":9,"method":"ping"}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Mcp-Session-Id", session.ID())
-		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("Accept", "application/json, text/event-stream")
-		resp, err := (&http.Client{Transport: withToken(iss.Token(base, bearertest.Claims{"sub": sub}))}).Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != status {
+		token := iss.Token(resource, bearertest.Claims{"sub": sub})
+		if resp, _ := post(t, resource, token, session.ID(), `{"jsonrpc":"2.0","id":9,"method":"ping"}`); resp.StatusCode != status {
 			t.Errorf("%s: got status %d, want %d", sub, resp.StatusCode, status)
 		}
 	}
 }
 
 func TestRefusals(t *testing.T) {
-	iss, base := start(t)
-	valid := "Bearer " + iss.Token(base, nil)
-	expired := "Bearer " + iss.Token(base, bearertest.Claims{"exp": time.Now().Add(-time.Hour).Unix()})
+	iss, resource := start(t)
+	valid := "Bearer " + iss.Token(resource, nil)
+	expired := "Bearer " + iss.Token(resource, bearertest.Claims{"exp": time.Now().Add(-time.Hour).Unix()})
+	metadata := `resource_metadata="` + strings.Replace(resource, "/mcp", "/.well-known/oauth-protected-resource/mcp", 1) + `"`
 	for _, tt := range []struct {
 		name          string
-		path          string
 		authorization []string
 		status        int
 		challenge     string
 		code          string
 	}{
-		{"no token", "/account", nil, 401, `Bearer resource_metadata="%s"`, ""},
-		{"two headers", "/account", []string{valid, valid}, 400, `Bearer error="invalid_request", resource_metadata="%s"`, "invalid_request"},
-		{"expired", "/account", []string{expired}, 401, `Bearer error="invalid_token", resource_metadata="%s"`, "invalid_token"},
-		{"scope: no token", "/messages", nil, 401, `Bearer scope="read:messages", resource_metadata="%s"`, ""},
-		{"scope: expired", "/messages", []string{expired}, 401, `Bearer error="invalid_token", resource_metadata="%s"`, "invalid_token"},
-		{"scope: none", "/messages", []string{valid}, 403, `Bearer error="insufficient_scope", scope="read:messages", resource_metadata="%s"`, "insufficient_scope"},
+		{"no token", nil, 401, `Bearer `, ""},
+		{"two headers", []string{valid, valid}, 400, `Bearer error="invalid_request", `, "invalid_request"},
+		{"expired", []string{expired}, 401, `Bearer error="invalid_token", `, "invalid_token"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			resp, body := apitest.Do(t, "POST", base+tt.path, tt.authorization...)
+			resp, body := apitest.Do(t, "POST", resource, tt.authorization...)
 			if resp.StatusCode != tt.status {
 				t.Errorf("got status %d, want %d", resp.StatusCode, tt.status)
 			}
-			apitest.CheckRefusal(t, resp, body, fmt.Sprintf(tt.challenge, base+"/.well-known/oauth-protected-resource"+tt.path), tt.code)
+			apitest.CheckRefusal(t, resp, body, tt.challenge+metadata, tt.code)
 		})
 	}
-	iss, base = start(t)
+
+	// A tool that needs a scope more: a 403 that names it.
+	resp, body := post(t, resource, iss.Token(resource, nil), "", callList)
+	if resp.StatusCode != 403 {
+		t.Errorf("a scope is missing: got %d, want 403", resp.StatusCode)
+	}
+	apitest.CheckRefusal(t, resp, body, `Bearer error="insufficient_scope", scope="read:messages", `+metadata, "insufficient_scope")
+
+	iss, resource = start(t)
 	iss.SetDown(true)
-	resp, body := apitest.Do(t, "POST", base+"/account", "Bearer "+iss.Token(base, nil))
+	resp, body = apitest.Do(t, "POST", resource, "Bearer "+iss.Token(resource, nil))
 	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("issuer down: got status %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
 	}
 	apitest.CheckRefusal(t, resp, body, "", "temporarily_unavailable")
 }
 
-// A client that has nothing but the URL of an endpoint learns whom to ask for a
-// token, and for which scopes.
-func TestMetadata(t *testing.T) {
-	iss, base := start(t)
-	for path, scopes := range map[string][]string{"/account": nil, "/messages": {"read:messages"}} {
-		resp, _ := apitest.Do(t, "POST", base+path)
-		challenges, err := oauthex.ParseWWWAuthenticate(resp.Header.Values("WWW-Authenticate"))
-		if err != nil || len(challenges) != 1 {
-			t.Fatalf("%s: got challenges %v (%v), want one", path, challenges, err)
-		}
-		metadata, err := oauthex.GetProtectedResourceMetadata(t.Context(), challenges[0].Params["resource_metadata"], base+path, http.DefaultClient)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !slices.Equal(metadata.AuthorizationServers, []string{iss.URL}) || !slices.Equal(metadata.ScopesSupported, scopes) {
-			t.Errorf("%s: got servers %q, scopes %q; want %q, %q", path, metadata.AuthorizationServers, metadata.ScopesSupported, iss.URL, scopes)
+const callList = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list"}}`
+
+// A call that stepUp does not understand, as one in a batch, is refused by the tool.
+func TestToolLooksAtScopes(t *testing.T) {
+	iss, resource := start(t)
+	for scope, want := range map[string]string{"": "the token lacks the scope read:messages", "read:messages": "here are your messages"} {
+		token := iss.Token(resource, bearertest.Claims{"scope": scope})
+		resp, _ := post(t, resource, token, "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`)
+		id := resp.Header.Get("Mcp-Session-Id")
+		post(t, resource, token, id, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+		if resp, body := post(t, resource, token, id, "["+callList+"]"); resp.StatusCode != 200 || !strings.Contains(body, want) {
+			t.Errorf("scope %q: got %d %s, want %s", scope, resp.StatusCode, body, want)
 		}
 	}
 }
 
-func TestBadAudience(t *testing.T) {
-	for _, audience := range [][]string{nil, {""}, {"messages"}, {"https://mcp.example.com/mcp"}, {"https://mcp.example.com", "more"}} {
-		if _, err := newAPI(bearer.Config{Issuer: "https://login.example.com/", Audience: audience}); err == nil {
-			t.Errorf("%q: no error", audience)
+// A client that has nothing but the URL of the endpoint learns whom to ask for a
+// token.
+func TestMetadata(t *testing.T) {
+	iss, resource := start(t)
+	resp, _ := apitest.Do(t, "POST", resource)
+	challenges, err := oauthex.ParseWWWAuthenticate(resp.Header.Values("WWW-Authenticate"))
+	if err != nil || len(challenges) != 1 {
+		t.Fatalf("got challenges %v (%v), want one", challenges, err)
+	}
+	metadata, err := oauthex.GetProtectedResourceMetadata(t.Context(), challenges[0].Params["resource_metadata"], resource, http.DefaultClient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(metadata.AuthorizationServers, []string{iss.URL}) {
+		t.Errorf("got servers %q, want %q", metadata.AuthorizationServers, iss.URL)
+	}
+}
+
+func TestBadResource(t *testing.T) {
+	for _, resource := range []string{"", "messages", "https://mcp.example.com", "http://mcp.example.com/mcp"} {
+		if _, err := newAPI(bearer.Config{Issuer: "https://login.example.com/", Resource: resource}); err == nil {
+			t.Errorf("%q: no error", resource)
 		}
+	}
+}
+
+// The program in docs/mcp.md compiles, and is as short as it says.
+func TestDocs(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/mcp.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, program, _ := strings.Cut(string(text), "```go\n")
+	program, _, _ = strings.Cut(program, "```")
+	_, body, _ := strings.Cut(program, "func main() {\n")
+	if lines := strings.Count(strings.TrimSpace(body), "\n"); lines < 5 || lines > 15 || strings.Count(program, `"example.com/`) != 1 {
+		t.Errorf("the program has %d lines", lines)
+	}
+	file := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(file, []byte(program), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("go", "vet", file).CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, out)
 	}
 }
