@@ -124,7 +124,7 @@ func TestDebugLog(t *testing.T) {
 		{"too long", "Bearer " + strings.Repeat("x", 16<<10+1), []string{"reason=too_long", "16385 bytes"}},
 		{"alg", "Bearer " + iss.Sign(`{"alg":"`+long+`"}`, `{}`), []string{"reason=algorithm", "claim=alg", "want=ES256", "got=xxx"}},
 		{"typ", "Bearer " + iss.Sign(`{"alg":"ES256","typ":"secevent+jwt\n"}`, `{}`), []string{"reason=type", "claim=typ", "secevent+jwt\ufffd", "at+jwt"}},
-		{"unknown key", "Bearer " + iss.Sign(`{"alg":"ES256","kid":"other"}`, `{}`), []string{"reason=unknown_key", "got=other"}},
+		{"unknown key", "Bearer " + iss.Sign(`{"alg":"ES256","kid":"other"}`, payload(iss, "")), []string{"reason=unknown_key", "got=other"}},
 		{"Graph", token(nil)[:len("Bearer ")] + iss.Sign(fmt.Sprintf(`{"alg":"ES256","kid":%q,"nonce":"x"}`, iss.KeyID()), `{}`) + "AAAA", []string{"reason=signature", "Microsoft Graph"}},
 		{"issuer", token(bearertest.Claims{"iss": "https://login.example.com"}), []string{"reason=issuer", "claim=iss", "want=https://login.example.com/", "got=https://login.example.com", "slash"}},
 		{"long issuer", token(bearertest.Claims{"iss": long}), []string{"reason=issuer", "got=xxx"}},

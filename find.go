@@ -240,7 +240,7 @@ func (f *finder) call(ctx context.Context, issuer string) (*verifier, error) {
 	}
 	by := m.issuers.byName(issuer)
 	if by == nil {
-		return nil, fmt.Errorf("it returned a Middleware of %s for another issuer", m.issuers.names())
+		return nil, fmt.Errorf("it returned a Middleware of %s for another issuer", m.issuers.names)
 	}
 	if m.bindings.required && !m.bindings.same(&f.bindings) {
 		return nil, errors.New("it returned a Middleware that requires bound tokens in another way")

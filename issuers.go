@@ -16,13 +16,14 @@ const maxUnverified = 1024 // members of a payload in which "iss" is looked for
 // issuers choose who judges a token.
 type issuers struct {
 	all       []*verifier
+	names     string               // of them for a log record, but not too many
 	exact     map[string]*verifier // by the issuer; those without a template
 	templates []*verifier
 	finders   []*finder // asked about issuers that none of them is
 }
 
 func newIssuers(all []*verifier, finders []*finder) *issuers {
-	is := &issuers{all: all, finders: finders, exact: make(map[string]*verifier, len(all))}
+	is := &issuers{all: all, finders: finders, names: listNames(all, finders), exact: make(map[string]*verifier, len(all))}
 	for _, v := range all {
 		if v.template {
 			is.templates = append(is.templates, v)
@@ -40,7 +41,7 @@ func (is *issuers) of(ctx context.Context, t *token, now time.Time) (*verifier, 
 	if len(is.all) == 1 && len(is.finders) == 0 {
 		return is.all[0], nil, nil
 	}
-	issuer, err := t.unverifiedIssuer()
+	issuer, _, err := t.unverifiedIssuer()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -64,7 +65,16 @@ func (is *issuers) of(ctx context.Context, t *token, now time.Time) (*verifier, 
 			}
 		}
 	}
-	return nil, nil, &cause{reason: "issuer", claim: "iss", got: clip.String(issuer), want: is.names()}
+	c := &cause{reason: "issuer", claim: "iss", got: clip.String(issuer), want: is.names}
+	if v := is.byName(otherSlash(issuer)); v != nil {
+		c.want, c.hint = v.issuer, bySlash
+	}
+	for _, v := range is.all[:min(len(is.all), maxNames)] {
+		if c.hint == "" {
+			c.hint = v.issuerHint(issuer)
+		}
+	}
+	return nil, nil, c
 }
 
 // byName returns the verifier that judges tokens of issuer, or nil.
@@ -80,36 +90,36 @@ func (is *issuers) byName(issuer string) *verifier {
 	return nil
 }
 
-// names lists the issuers for a log record, but not too many.
-func (is *issuers) names() string {
-	const most = 10
+const maxNames = 10 // issuers in a log record
+
+func listNames(all []*verifier, finders []*finder) string {
 	var names []string
-	for _, v := range is.all[:min(len(is.all), most)] {
+	for _, v := range all[:min(len(all), maxNames)] {
 		names = append(names, v.issuer)
 	}
-	if more := len(is.all) - most; more > 0 {
+	if more := len(all) - maxNames; more > 0 {
 		names = append(names, fmt.Sprintf("one of %d more", more))
 	}
-	if len(is.finders) > 0 {
+	if len(finders) > 0 {
 		names = append(names, "one that FindIssuer names")
 	}
 	return strings.Join(names, " or ")
 }
 
-// unverifiedIssuer returns what t says that its issuer is.
-func (t *token) unverifiedIssuer() (string, error) {
+// unverifiedIssuer returns what t says that its issuer is. It is not known if the
+// payload cannot be read as far as that, or has too many members before.
+func (t *token) unverifiedIssuer() (issuer string, known bool, err error) {
 	if err := t.decode(); err != nil {
-		return "", err
+		return "", false, err
 	}
-	issuer := ""
 	o := strictjson.Object{Text: string(t.payload), MaxMembers: maxUnverified}
 	for o.Next() {
 		if o.Name == "iss" {
 			issuer, _ = o.Value.Text()
-			break
+			return issuer, true, nil
 		}
 	}
-	return issuer, nil
+	return "", o.Err() == nil, nil
 }
 
 // Or returns a Middleware that accepts the tokens of m's issuer and those of

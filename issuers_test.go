@@ -1,15 +1,21 @@
 package bearer_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -443,5 +449,236 @@ func TestOrOfMany(t *testing.T) {
 	}
 	if _, err := ab.Verify(t.Context(), c.Token(audience, nil)); statusOf(err) != 401 {
 		t.Errorf("%v", err)
+	}
+}
+
+// A token that says itself that it cannot be accepted causes no fetch: not when
+// there are no keys yet, and not for a key id that is not known.
+func TestNoFetchForOthersTokens(t *testing.T) {
+	template := func(c *bearer.Config) {
+		c.IssuerTemplate, c.Issuer, c.JWKSURL = "https://login.example.com/{tenantid}/", "", c.Issuer+".well-known/jwks.json"
+	}
+	single := func(*bearer.Config) {}
+	many := strings.Repeat(`"a":1,`, 2000) // twice the same: no token at all
+	var members strings.Builder
+	for i := range 1100 {
+		fmt.Fprintf(&members, `"m%d":1,`, i)
+	}
+	for _, tt := range []struct {
+		name    string
+		change  func(*bearer.Config)
+		header  string // members of it
+		payload string
+		reason  string
+		fetches bool
+	}{
+		{"another issuer", single, ``, `{"iss":"https://other.example.com"}`, "issuer", false},
+		{"no slash", single, ``, `{"iss":"https://login.example.com"}`, "issuer", false},
+		{"more behind the issuer", single, ``, `{"iss":"https://login.example.com/a"}`, "issuer", false},
+		{"no issuer", single, ``, `{"a":1}`, "issuer", false},
+		{"issuer of another type", single, ``, `{"iss":["https://login.example.com/"]}`, "issuer", false},
+		{"issuer in other letters", single, ``, `{"ISS":"https://login.example.com/"}`, "issuer", false},
+		{"issuer within another member", single, ``, `{"a":{"iss":"https://login.example.com/"}}`, "issuer", false},
+		{"the right issuer", single, ``, `{"iss":"https://login.example.com/"}`, "unknown_key", true},
+		{"the right issuer behind many members", single, ``, `{` + members.String() + `"iss":"https://login.example.com/"}`, "unknown_key", true},
+		{"no JSON before it", single, ``, `{` + many + `"iss":"https://other.example.com"}`, "unknown_key", true},
+		{"algorithm", single, `,"alg":"HS256"`, `{"iss":"https://login.example.com/"}`, "algorithm", false},
+		{"type", single, `,"alg":"ES256","typ":"dpop+jwt"`, `{"iss":"https://login.example.com/"}`, "type", false},
+		{"key id", single, `,"alg":"ES256","kid":""`, `{"iss":"https://login.example.com/"}`, "malformed", false},
+		{"no tenant", template, ``, `{"iss":"https://login.example.com/"}`, "issuer", false},
+		{"another template", template, ``, `{"iss":"https://login.example.org/a/"}`, "issuer", false},
+		{"a tenant", template, ``, `{"iss":"https://login.example.com/a/","tid":"a"}`, "unknown_key", true},
+	} {
+		for _, cold := range []bool{true, false} {
+			iss, auth := newAuth(t, tt.change)
+			if !cold {
+				if err := auth.Ready(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := iss.Fetches()
+			header := tt.header
+			if header == "" {
+				header = `,"alg":"ES256","kid":"unknown"`
+			}
+			_, err := auth.Verify(t.Context(), iss.Sign(`{"x":1`+header+`}`, tt.payload))
+			var e *bearer.Error
+			if !errors.As(err, &e) || e.Reason != tt.reason || (iss.Fetches() > before) != tt.fetches {
+				t.Errorf("%s, cold %v: %v after %d fetches, want reason %s and fetches: %v",
+					tt.name, cold, err, iss.Fetches()-before, tt.reason, tt.fetches)
+			}
+		}
+	}
+
+	// It is no secret that the token is not ours, whether there are keys or not.
+	iss, auth := newAuth(t)
+	iss.SetDown(true)
+	if _, err := auth.Verify(t.Context(), iss.Token(audience, bearertest.Claims{"iss": "https://other.example.com"})); statusOf(err) != 401 {
+		t.Errorf("while the issuer is down: %v, want status 401", err)
+	}
+}
+
+// Thousands who wait for keys hold next to nothing.
+func TestWaitersHoldLittle(t *testing.T) {
+	const n = 2000
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC() // what the pool holds goes with the second one
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for _, tt := range []string{"cold start", "unknown key"} {
+		synctest.Test(t, func(t *testing.T) {
+			iss, auth := newAuth(t, func(c *bearer.Config) { c.Logger = quiet })
+			token := iss.Token(audience, nil)
+			if tt == "unknown key" {
+				auth.Verify(t.Context(), token)
+				iss.Rotate()
+				token = iss.Token(audience, nil)
+			}
+			iss.SetHanging(true)
+			ctx, cancel := context.WithCancel(t.Context())
+			before := heap()
+			var waiters sync.WaitGroup
+			for range n {
+				waiters.Go(func() { auth.Verify(ctx, token) })
+			}
+			synctest.Wait()
+			held := (heap() - before) / n
+			cancel()
+			waiters.Wait()
+			time.Sleep(time.Minute) // the fetch ends
+			if held > 4<<10 {
+				t.Errorf("%s: each of those who wait holds %d bytes, want 4 KiB at most", tt, held)
+			}
+		})
+	}
+}
+
+// The hint where one character is all that differs.
+func TestLikeHints(t *testing.T) {
+	const slash = "differ by the slash at the end only"
+	template := func(c *bearer.Config) {
+		c.IssuerTemplate, c.Issuer, c.JWKSURL = "https://login.example.com/{tenantid}/", "", c.Issuer+".well-known/jwks.json"
+	}
+	plain := func(*bearer.Config) {}
+	for _, tt := range []struct {
+		name   string
+		change func(*bearer.Config)
+		claims bearertest.Claims
+		want   string
+	}{
+		{"no slash", plain, bearertest.Claims{"iss": "https://login.example.com"}, slash},
+		{"http", plain, bearertest.Claims{"iss": "http://login.example.com/"}, "differ by one character only, number 5"},
+		{"a typing mistake", plain, bearertest.Claims{"iss": "https://logIn.example.org/"}, ""},
+		{"another letter", plain, bearertest.Claims{"iss": "https://lagin.example.com/"}, "differ by one character only, number 10"},
+		{"the last letter", plain, bearertest.Claims{"iss": "https://login.example.com."}, "differ by one character only, number 26"},
+		{"one more in front", plain, bearertest.Claims{"iss": " https://login.example.com/"}, "differ by one character only, number 1"},
+		{"letter case", plain, bearertest.Claims{"iss": "https://LOGIN.example.com/"}, "differ by letter case only"},
+		{"two characters", plain, bearertest.Claims{"iss": "https://loginn.example.comm/"}, ""},
+		{"another", plain, bearertest.Claims{"iss": "x"}, ""},
+		{"template, no slash", template, bearertest.Claims{"iss": "https://login.example.com/a", "tid": "a"}, slash},
+		{"template, another tenant", template, bearertest.Claims{"iss": "https://login.example.com/b/", "tid": "a"}, "differ by one character only, number 27"},
+		{"audience, slash", plain, bearertest.Claims{"aud": audience + "/"}, slash},
+		{"audience, http", plain, bearertest.Claims{"aud": "http://api.example.com"}, "differ by one character only, number 5"},
+		{"audience, second of two", plain, bearertest.Claims{"aud": []string{"x", "HTTPS://api.example.com"}}, "differ by letter case only"},
+		{"audience, another", plain, bearertest.Claims{"aud": "https://api.example.org"}, ""},
+	} {
+		for _, cold := range []bool{true, false} {
+			var log syncBuffer
+			iss, auth := newAuth(t, tt.change, func(c *bearer.Config) { c.Logger = debugLogger(&log) })
+			if !cold {
+				if err := auth.Ready(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			auth.Verify(t.Context(), iss.Token(audience, tt.claims))
+			_, hint, _ := strings.Cut(log.String(), " hint=")
+			if (hint == "") != (tt.want == "") || !strings.Contains(hint, tt.want) {
+				t.Errorf("%s, cold %v: hint %s, want %q", tt.name, cold, hint, tt.want)
+			}
+		}
+	}
+}
+
+// manyIssuers returns a Middleware for the tokens of n issuers, and the last of them.
+func manyIssuers(t testing.TB, n int, log *slog.Logger) (*bearer.Middleware, *bearertest.Issuer) {
+	var all *bearer.Middleware
+	var last *bearertest.Issuer
+	for i := range n {
+		last = bearertest.NewIssuer(fmt.Sprintf("https://tenant-%d.example.com", i))
+		one := newMiddleware(t, last, func(c *bearer.Config) { c.Logger = log })
+		if i == 0 {
+			all = one
+			continue
+		}
+		all = all.Or(one)
+	}
+	return all, last
+}
+
+// What a request costs does not grow with the number of issuers.
+func TestThousandIssuers(t *testing.T) {
+	type cost struct{ hot, cold, stranger int64 }
+	bytes := func(f func()) int64 { // per call
+		const n = 200
+		f()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range n {
+			f()
+		}
+		runtime.ReadMemStats(&after)
+		return int64(after.TotalAlloc-before.TotalAlloc) / n
+	}
+	measure := func(n int) (c cost) {
+		var log syncBuffer
+		auth, last := manyIssuers(t, n, debugLogger(&log))
+		token := last.Token(audience, nil)
+		if _, err := auth.Verify(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+		auth.Verify(t.Context(), token)
+		c.hot = bytes(func() { auth.Verify(t.Context(), token) })
+		stranger := last.Token(audience, bearertest.Claims{"iss": "https://tenant-1001.example.com"})
+		c.stranger = bytes(func() { log.Reset(); auth.Verify(t.Context(), stranger) })
+		wrong := last.Token("other", nil)
+		c.cold = bytes(func() { log.Reset(); auth.Verify(t.Context(), wrong) })
+
+		log.Reset()
+		auth.Verify(t.Context(), last.Token(audience, bearertest.Claims{"iss": last.URL + "/"}))
+		if s := log.String(); !strings.Contains(s, "by the slash") || !strings.Contains(s, "want="+last.URL+" ") {
+			t.Errorf("%d issuers: the log does not tell whose slash is missing: %s", n, s)
+		}
+		// Other likenesses are looked for among the first few only.
+		for iss, hint := range map[string]bool{"https://tenant-1x.example.com": true, "https://tenant-15x.example.com": false} {
+			log.Reset()
+			auth.Verify(t.Context(), last.Token(audience, bearertest.Claims{"iss": iss}))
+			if s := log.String(); strings.Contains(s, "one character") != hint {
+				t.Errorf("%d issuers: got %s, want a hint: %v", n, s, hint)
+			}
+		}
+		return c
+	}
+	few, many := measure(20), measure(1000)
+	for _, tt := range []struct {
+		name      string
+		few, many int64
+	}{{"hot", few.hot, many.hot}, {"cold", few.cold, many.cold}, {"stranger", few.stranger, many.stranger}} {
+		if tt.many > tt.few+tt.few/4+256 {
+			t.Errorf("%s: %d bytes with 1000 issuers and %d with 20", tt.name, tt.many, tt.few)
+		}
+	}
+}
+
+// Beside a single issuer.
+func BenchmarkIssuers(b *testing.B) {
+	for _, n := range []int{1, 1000} {
+		auth, last := manyIssuers(b, n, quiet)
+		h := auth.Handler(ok)
+		run(b, fmt.Sprintf("hot-%d", n), h, requests(last, nil, 1))
+		run(b, fmt.Sprintf("cold-%d", n), h, requests(last, nil, 20000))
+		run(b, fmt.Sprintf("stranger-%d", n), h, requests(last, bearertest.Claims{"iss": "https://tenant-x.example.com"}, 1))
 	}
 }

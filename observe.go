@@ -3,6 +3,7 @@ package bearer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -92,13 +93,47 @@ func (ob *observer) tell(ctx context.Context, o Outcome) {
 // bySlash is the most frequent hint of all.
 const bySlash = "the two differ by the slash at the end only"
 
-func sameButSlash(a, b string) bool { return strings.TrimSuffix(a, "/") == strings.TrimSuffix(b, "/") }
+// otherSlash returns s without the slash at its end, or with one if there is none.
+func otherSlash(s string) string {
+	if without, ok := strings.CutSuffix(s, "/"); ok {
+		return without
+	}
+	return s + "/"
+}
 
-// issuerHint tells the classic mistakes behind another issuer.
-func issuerHint(got, want string) string {
-	const v1, v2 = "https://sts.windows.net/", "https://login.microsoftonline.com/"
+// likeHint tells how two names differ that are nearly the same.
+func likeHint(got, want string) string {
 	switch {
-	case sameButSlash(got, want):
+	case got == want:
+		return ""
+	case got == otherSlash(want):
+		return bySlash
+	case strings.EqualFold(got, want):
+		return "the two differ by letter case only"
+	}
+	short, long := got, want
+	if len(short) > len(long) {
+		short, long = long, short
+	}
+	i := 0
+	for i < len(short) && short[i] == long[i] {
+		i++
+	}
+	if len(short) == len(long) && short[min(i+1, len(short)):] == long[min(i+1, len(long)):] ||
+		len(short)+1 == len(long) && short[i:] == long[i+1:] {
+		return fmt.Sprintf("the two differ by one character only, number %d", i+1)
+	}
+	return ""
+}
+
+// issuerHint tells the classic mistakes behind another issuer than v's.
+func (v *verifier) issuerHint(got string) string {
+	const v1, v2 = "https://sts.windows.net/", "https://login.microsoftonline.com/"
+	want := v.issuer
+	switch like := likeHint(got, want); {
+	case like != "":
+		return like
+	case v.template && v.mayBe(otherSlash(got)):
 		return bySlash
 	case strings.HasPrefix(got, v1) && strings.HasPrefix(want, v2):
 		return "a version 1 token of Entra ID: set requestedAccessTokenVersion of the API to 2, or expect this issuer"
@@ -112,8 +147,10 @@ func issuerHint(got, want string) string {
 // one that c.Audience was read from.
 func audienceHint(c *Claims, claim string, want []string) string {
 	for _, got := range c.Audience {
-		if slices.ContainsFunc(want, func(w string) bool { return sameButSlash(got, w) }) {
-			return bySlash
+		for _, w := range want {
+			if like := likeHint(got, w); like != "" {
+				return like
+			}
 		}
 		if got == "00000003-0000-0000-c000-000000000000" || got == "https://graph.microsoft.com" {
 			return "a token for Microsoft Graph: ask for a scope of this API instead"

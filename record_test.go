@@ -197,7 +197,7 @@ func TestRecordsOfTenants(t *testing.T) {
 		want                     string
 	}{
 		{v2, in(v2, "b"), "b", "", ""},
-		{v2, in(v2, "a"), "b", "", "reason: issuer; claim: iss; got: " + in(v2, "a") + "; want: " + v2 + ` with the token's "tid"`},
+		{v2, in(v2, "a"), "b", "", "reason: issuer; claim: iss; got: " + in(v2, "a") + "; want: " + v2 + ` with the token's "tid"; hint: the two differ by one character only, number 35`},
 		{v2, in(v2, "b") + "/more", "b", "", "reason: issuer; claim: iss; got: " + in(v2, "b") + "/more; want: " + v2 + ` with the token's "tid"`},
 		{v2, in(v2, "c"), "c", "", "reason: issuer; claim: tid; got: c; want: a or b or ab"},
 		{v2, in(v2, "B"), "B", "", "reason: issuer; claim: tid; got: B; want: a or b or ab"},
@@ -206,8 +206,8 @@ func TestRecordsOfTenants(t *testing.T) {
 		{v2, in(v2, "a"), "a", in(v2, "A"), "reason: issuer; claim: iss; got: " + in(v2, "a") + "; want: the issuer of the key, " + in(v2, "A")},
 		{in(v2, "a"), in(v1, "a"), "a", "", "reason: issuer; claim: iss; got: " + in(v1, "a") + "; want: " + in(v2, "a") + "; hint: a version 1 token of Entra ID: set requestedAccessTokenVersion of the API to 2, or expect this issuer"},
 		{in(v1, "a"), in(v2, "a"), "a", "", "reason: issuer; claim: iss; got: " + in(v2, "a") + "; want: " + in(v1, "a") + "; hint: a version 2 token of Entra ID: expect this issuer"},
-		{in(v2, "a"), in(v2, "b"), "b", "", "reason: issuer; claim: iss; got: " + in(v2, "b") + "; want: " + in(v2, "a")},
-		{in(v1, "a"), in(v1, "b"), "b", "", "reason: issuer; claim: iss; got: " + in(v1, "b") + "; want: " + in(v1, "a")},
+		{in(v2, "a"), in(v2, "b"), "b", "", "reason: issuer; claim: iss; got: " + in(v2, "b") + "; want: " + in(v2, "a") + "; hint: the two differ by one character only, number 35"},
+		{in(v1, "a"), in(v1, "b"), "b", "", "reason: issuer; claim: iss; got: " + in(v1, "b") + "; want: " + in(v1, "a") + "; hint: the two differ by one character only, number 25"},
 		{in(v2, "a"), "https://x.example.com/", "b", "", "reason: issuer; claim: iss; got: https://x.example.com/; want: " + in(v2, "a")},
 	} {
 		auth := newMiddleware(t, iss, func(c *bearer.Config) {

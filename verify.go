@@ -41,7 +41,7 @@ type verifier struct {
 // stranger's.
 //
 // Keys are waited for without the token's scratch, so that thousands who wait hold
-// next to nothing.
+// next to nothing. Before that, "iss" is looked at too.
 func (v *verifier) verify(ctx context.Context, t *token, now time.Time) (*verified, error) {
 	if len(t.text) > v.maxLength { // another Middleware's tokens may be longer
 		return nil, tooLong(len(t.text), v.maxLength)
@@ -58,7 +58,10 @@ func (v *verifier) verify(ctx context.Context, t *token, now time.Time) (*verifi
 		}
 	}
 	arrival := v.keys.Arrival(now)
-	set, err := v.keys.current(ctx, now)
+	set, err := v.keys.AtHand(now), error(nil)
+	if set == nil {
+		set, err = v.await(t, func() (*jwks.Set, error) { return v.keys.current(ctx, now) })
+	}
 	for err == nil {
 		key, listed := v.findKey(set, h, t)
 		if key != nil {
@@ -75,12 +78,28 @@ func (v *verifier) verify(ctx context.Context, t *token, now time.Time) (*verifi
 		// set that awaitNewer returns is from a later fetch than the one before,
 		// and it returns none once a fetch that began after the token came has
 		// answered. So there are three rounds at most.
-		t.free()
-		if set, err = v.keys.awaitNewer(ctx, set, h.kid, arrival); err == nil {
-			err = t.decode()
-		}
+		old := set
+		set, err = v.await(t, func() (*jwks.Set, error) { return v.keys.awaitNewer(ctx, old, h.kid, arrival) })
 	}
 	return nil, err
+}
+
+// await returns the keys that get waits for, and may ask the issuer for: not for a
+// token that says itself that it is another's.
+func (v *verifier) await(t *token, get func() (*jwks.Set, error)) (*jwks.Set, error) {
+	issuer, known, err := t.unverifiedIssuer()
+	if err != nil {
+		return nil, err
+	}
+	if known && !v.mayBe(issuer) {
+		return nil, &cause{reason: "issuer", claim: "iss", got: clip.String(issuer), want: v.issuer, hint: v.issuerHint(issuer)}
+	}
+	t.free()
+	set, err := get()
+	if err == nil {
+		err = t.decode()
+	}
+	return set, err
 }
 
 // findKey returns the key of set that t was signed with, or nil. listed means that
@@ -233,7 +252,7 @@ func (v *verifier) invalidClaims(c *Claims, err error) error {
 	switch {
 	case c.Issuer == "" || errors.Is(err, jwt.ErrTokenInvalidIssuer):
 		why.reason, why.claim, why.got, why.want = "issuer", "iss", clip.String(c.Issuer), v.issuer
-		why.hint = issuerHint(c.Issuer, v.issuer)
+		why.hint = v.issuerHint(c.Issuer)
 	case !slices.ContainsFunc(c.Audience, func(a string) bool { return slices.Contains(v.audience, a) }):
 		why.reason, why.claim = "audience", v.audienceClaim
 		why.got, why.want = clip.String(strings.Join(c.Audience, " ")), strings.Join(v.audience, " or ")
@@ -268,6 +287,7 @@ func (v *verifier) checkTenant(issuer, tenant string, k *jwks.Key) error {
 	switch {
 	case tenant == "" || strings.ContainsAny(tenant, "/{}") || issuer != fillTemplate(v.issuer, tenant):
 		c.claim, c.got, c.want = "iss", clip.String(issuer), v.issuer+" with the token's \"tid\""
+		c.hint = likeHint(issuer, fillTemplate(v.issuer, tenant))
 	case len(v.tenants) > 0 && !slices.Contains(v.tenants, tenant):
 		c.claim, c.got, c.want = "tid", clip.String(tenant), strings.Join(v.tenants, " or ")
 	case k.Issuer != "" && k.Issuer != v.issuer && k.Issuer != issuer:

@@ -34,10 +34,10 @@ var checks = []struct {
 }{
 	{"form: three parts of base64url, strict JSON", []string{"too_long", "malformed", "invalid_request"}},
 	{"header: no critical extension, an accepted algorithm, an access token", []string{"crit", "algorithm", "type"}},
+	{"issuer", []string{"issuer"}}, // before the keys, since others' tokens are none of its business
 	{"key: one that the issuer publishes for the algorithm", []string{"keys_unavailable", "unknown_key", "key"}},
 	{"signature", []string{"signature"}},
 	{"types of the claims", []string{"claim_type", "claims"}},
-	{"issuer", []string{"issuer"}},
 	{"audience", []string{"audience"}},
 	{"expiry", []string{"no_expiry", "expired"}},
 	{"not before", []string{"not_yet_valid"}},

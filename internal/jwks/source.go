@@ -131,10 +131,19 @@ func (s *Source) Stats() Stats {
 	return stats
 }
 
+// AtHand returns the key set to serve a request from that came now, or nil if there
+// is none or a fetch may be due: that is for Current, which can take its time.
+func (s *Source) AtHand(now time.Time) *Set {
+	if set := s.current.Load(); set != nil && now.Before(set.expires) && int64(now.Sub(s.epoch)) < s.due.Load() {
+		return set
+	}
+	return nil
+}
+
 // Current returns the key set to serve a request from that came now. The error is
 // an *UnavailableError.
 func (s *Source) Current(ctx context.Context, now time.Time) (*Set, error) {
-	if set := s.current.Load(); set != nil && now.Before(set.expires) && int64(now.Sub(s.epoch)) < s.due.Load() {
+	if set := s.AtHand(now); set != nil {
 		return set, nil
 	}
 
