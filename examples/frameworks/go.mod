@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	connectrpc.com/connect v1.21.1
 	example.com/bearer v0.0.0
+	example.com/bearer/bearergrpc v0.0.0
 	github.com/getkin/kin-openapi v0.153.0
 	github.com/gin-gonic/gin v1.12.0
 	github.com/go-chi/chi/v5 v5.5.0
@@ -73,4 +74,7 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1 // indirect
 )
 
-replace example.com/bearer => ../../
+replace (
+	example.com/bearer => ../../
+	example.com/bearer/bearergrpc => ../../bearergrpc
+)

@@ -2,22 +2,16 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"log"
 	"net"
-	"net/http"
 	"os"
 
 	"example.com/bearer"
+	"example.com/bearer/bearergrpc"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 )
 
 func main() {
@@ -29,100 +23,33 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	server, err := newServer(auth)
+	if err != nil {
+		log.Fatal(err)
+	}
 	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Fatal(newServer(auth).Serve(listener)) // with TLS in real life: tokens are secrets
+	log.Fatal(server.Serve(listener)) // with TLS in real life: tokens are secrets
 }
 
-// A rule says who may call a method.
-type rule struct {
-	public bool     // everybody, also without a token
-	scopes []string // or those whose token has all of these, if only a valid one
-}
-
-// rules are for methods by their full name. A method without one is closed.
-var rules = map[string]rule{
-	"/grpc.health.v1.Health/Check": {public: true},
-	"/messages.v1.Messages/WhoAmI": {},
-	"/messages.v1.Messages/List":   {scopes: []string{"read:messages"}},
-	"/messages.v1.Messages/Watch":  {scopes: []string{"read:messages"}},
-}
-
-func newServer(auth *bearer.Middleware) *grpc.Server {
-	g := guard{auth, rules}
-	// Both: an interceptor for unary methods leaves the streams open.
-	server := grpc.NewServer(grpc.UnaryInterceptor(g.unary), grpc.StreamInterceptor(g.stream))
-	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
-	registerMessages(server)
-	return server
-}
-
-// A guard lets through the calls that its rules allow.
-type guard struct {
-	auth  *bearer.Middleware
-	rules map[string]rule
-}
-
-func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	ctx, err := g.authorize(ctx, info.FullMethod)
+// newServer returns the server. A method that has no rule is closed.
+func newServer(auth *bearer.Middleware) (*grpc.Server, error) {
+	guard, err := bearergrpc.New(bearergrpc.Config{
+		Auth:   auth,
+		Public: []string{"/grpc.health.v1.Health/Check"},
+		Scopes: map[string][]string{
+			"/messages.v1.Messages/WhoAmI": nil, // any valid token
+			"/messages.v1.Messages/List":   {"read:messages"},
+			"/messages.v1.Messages/Watch":  {"read:messages"},
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
-	return handler(ctx, req)
-}
-
-// stream asks once, when the call begins: it may last longer than its token.
-func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	ctx, err := g.authorize(stream.Context(), info.FullMethod)
-	if err != nil {
-		return err
-	}
-	return handler(srv, serverStream{stream, ctx})
-}
-
-type serverStream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-func (s serverStream) Context() context.Context { return s.ctx }
-
-// authorize returns a context with the claims of the caller.
-func (g guard) authorize(ctx context.Context, method string) (context.Context, error) {
-	rule, ok := g.rules[method]
-	if !ok {
-		return nil, status.Error(codes.PermissionDenied, "nobody may call this method")
-	}
-	if rule.public {
-		return ctx, nil
-	}
-	// The metadata as the header that it was on the wire: Authenticate knows what
-	// such a header may look like, and that there must be one only.
-	r := &http.Request{Header: http.Header{"Authorization": metadata.ValueFromIncomingContext(ctx, "authorization")}}
-	claims, err := g.auth.Authenticate(r.WithContext(ctx))
-	if err != nil {
-		return nil, statusOf(err)
-	}
-	for _, scope := range rule.scopes {
-		if !claims.Scope.Has(scope) {
-			return nil, status.Error(codes.PermissionDenied, fmt.Sprintf("this method needs the scopes %q", rule.scopes))
-		}
-	}
-	return bearer.NewContext(ctx, claims), nil
-}
-
-// statusOf translates an error of Authenticate. Only the fixed description is
-// for the caller.
-func statusOf(err error) error {
-	var e *bearer.Error
-	switch {
-	case !errors.As(err, &e):
-		return status.Error(codes.Internal, "internal error")
-	case e.Status == http.StatusServiceUnavailable:
-		return status.Error(codes.Unavailable, e.Description)
-	default:
-		return status.Error(codes.Unauthenticated, e.Description)
-	}
+	server := grpc.NewServer(guard.ServerOptions()...)
+	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+	registerMessages(server)
+	return server, nil
 }
