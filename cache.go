@@ -3,6 +3,7 @@ package bearer
 import (
 	"hash/maphash"
 	"math/bits"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ const (
 	defaultTokenCache = 8192
 	maxTokenCache     = 1 << 20
 	maxCachedLength   = 4 << 10 // bytes of a token that is kept
+	maxEntry          = 8 << 10 // bytes of memory that it may take with all that belongs to it
 	ways              = 16      // places where one token can be
 )
 
@@ -148,7 +150,7 @@ func (c *tokenCache) get(token string) *verified {
 
 // put keeps a token that was verified now, if it has been here before.
 func (c *tokenCache) put(token string, v *verified, now time.Time) {
-	if c == nil || len(token) > maxCachedLength {
+	if c == nil || len(token) > maxCachedLength || entrySize(token, v) > maxEntry {
 		return
 	}
 	t, hash := c.made(), c.hash(token)
@@ -162,6 +164,51 @@ func (c *tokenCache) put(token string, v *verified, now time.Time) {
 	i := set.victim(hash, token, now)
 	set.hashes[i].Store(uint32(hash))
 	set.entries[i].Store(e)
+}
+
+// entrySize returns how many bytes of memory an entry takes: the token, the payload,
+// and what of the claims is not a part of the payload's text. An issuer can make the
+// latter large: an audience of a thousand empty strings is, for each of them, five
+// times as large as its text.
+func entrySize(token string, v *verified) int {
+	c := &v.claims
+	n := fixedSize + room(len(token)) + room(len(v.payload.text)) + room(v.joined) + room(cap(c.Audience)*int(reflect.TypeFor[string]().Size()))
+	if strings.IndexByte(v.payload.text, '\\') < 0 {
+		return n
+	}
+	// Text with escapes is decoded into memory of its own. Which it was is not
+	// known any more: it may be all.
+	for _, s := range [...]string{c.Issuer, c.Subject, c.ClientID, c.ID, c.ACR, c.Bound.KeyThumbprint, c.Bound.CertThumbprint} {
+		n += room(len(s))
+	}
+	for _, s := range c.Audience {
+		n += room(len(s))
+	}
+	if v.joined == 0 {
+		n += room(len(c.Scope))
+	}
+	return n
+}
+
+// fixedSize is what every entry takes, with its place in the table.
+var fixedSize = room(int(reflect.TypeFor[verified]().Size())) + room(int(reflect.TypeFor[cacheEntry]().Size())) +
+	int((reflect.TypeFor[places]().Size()+4*reflect.TypeFor[atomic.Uint64]().Size())/ways) + 1
+
+// room returns what n bytes take at most once they are allocated: Go rounds up to
+// one of its sizes, and there is one at each power of two and half-way between
+// two.
+func room(n int) int {
+	switch {
+	case n == 0:
+		return 0
+	case n <= 16:
+		return 16
+	}
+	power := 1 << (bits.Len(uint(n-1)) - 1)
+	if n <= power+power/2 {
+		return power + power/2
+	}
+	return 2 * power
 }
 
 // victim returns the place for a token: the one it has, one that is free or whose

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -489,5 +490,78 @@ func TestCacheForgetsWithdrawnKeys(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// However a token's claims are made, what is kept of it takes 8 KiB at most, and
+// tokens like those of large issuers are kept.
+func TestEntryMemory(t *testing.T) {
+	const places, most = 128, 8 << 10
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	// list is a JSON array of audience and of as many elements as make 2600 bytes.
+	list := func(element func(i int) string) string {
+		var b strings.Builder
+		fmt.Fprintf(&b, `[%q`, audience)
+		for i := 0; b.Len() < 2600; i++ {
+			b.WriteString("," + element(i))
+		}
+		return b.String() + "]"
+	}
+	short, long := func(i int) string { return `"` + strconv.Itoa(i) + `"` }, func(i int) string { return fmt.Sprintf(`"scope-%d:%s"`, i, strings.Repeat("x", 200)) }
+	escaped := func(n int) string { return `"` + strings.Repeat(`\n`, n) + `"` }
+	for _, tt := range []struct {
+		name    string
+		members string // of the payload
+		kept    bool
+	}{
+		{"few claims", `"aud":"` + audience + `"`, true},
+		{"long text", `"aud":"` + audience + `","x":"` + strings.Repeat("x", 2700) + `"`, true},
+		{"escapes elsewhere", `"aud":"` + audience + `","x":` + escaped(1350), true},
+		{"long scope", `"aud":"` + audience + `","scope":"a` + strings.Repeat("z", 2600) + `"`, true},
+		{"scope array of 500 bytes", `"aud":"` + audience + `","x":"` + strings.Repeat("x", 1500) + `","scope":["a","` + strings.Repeat("b", 500) + `"]`, true},
+		{"scope array", `"aud":"` + audience + `","scope":` + list(long), false},
+		{"escaped scope", `"aud":"` + audience + `","scope":"a` + strings.Repeat(`\u0020b`+strings.Repeat("c", 40), 54) + `"`, false},
+		{"three audiences", `"aud":["` + audience + `","b","c"],"x":"` + strings.Repeat("x", 2600) + `"`, true},
+		{"audience of empty strings", `"aud":` + list(func(int) string { return `""` }), false},
+		{"audience of short strings", `"aud":` + list(short), false},
+		{"audience of long strings", `"aud":` + list(long), true},
+		{"audience of escapes", `"aud":` + list(func(int) string { return `"\n"` }), false},
+		{"audience of long escapes", `"aud":` + list(func(int) string { return escaped(150) }), false},
+		{"escaped subject", `"aud":"` + audience + `","sub":` + escaped(1350), false},
+		{"all at once", `"aud":["` + audience + `",` + escaped(150) + `,` + escaped(150) + `],"sub":` + escaped(150) + `,"client_id":` + escaped(150) + `,"acr":` + escaped(150) + `,"jti":` + escaped(150) + `,"scope":` + escaped(300), false},
+	} {
+		iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache, c.Logger = places, quiet })
+		iss.UseAlgorithm("EdDSA")
+		token := func(i int) string {
+			return iss.Sign("", fmt.Sprintf(`{"iss":%q,"exp":4000000000,"n":%d,%s}`, iss.URL, i, tt.members))
+		}
+		if n := len(token(0)); n > 4<<10 {
+			t.Fatalf("%s: the token has %d bytes", tt.name, n)
+		}
+		first := token(0)
+		if got := cached(t, auth, first, warm(t, auth, first)); got != tt.kept {
+			t.Errorf("%s: kept = %v, want %v", tt.name, got, tt.kept)
+		}
+		before := heap()
+		for i := range 2 * places {
+			text := token(i)
+			for range 2 {
+				if _, err := auth.Verify(t.Context(), text); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		held := (heap() - before) / places
+		t.Logf("%s: %d bytes for each place", tt.name, held)
+		if held > most {
+			t.Errorf("%s: %d bytes for each place, want %d at most", tt.name, held, most)
+		}
+		runtime.KeepAlive(auth)
 	}
 }

@@ -157,6 +157,7 @@ type verified struct {
 	key     *jwks.Key // that signed the token
 	from    int64     // microseconds of Unix time: the token is valid after that,
 	until   int64     // and before this
+	joined  int       // bytes of claims.Scope; zero if it is a part of the payload
 }
 
 // holds reports whether the token's times hold, its key is still published, and its

@@ -158,9 +158,10 @@ type Config struct {
 	// with the same token costs no signature check. Zero means 8192, a negative
 	// value none; more than 1048576 are refused. Tokens of up to 4 KiB are kept
 	// from their second use on, until others need the place; none is used after
-	// it expired or its key was withdrawn. One takes about twice its length, so
-	// that the default comes to 16 MiB with tokens of 1 KiB, and to 64 at most, and
-	// to what [As] keeps with them.
+	// it expired or its key was withdrawn. One takes about twice its length, and
+	// 8 KiB at most: a token whose claims would take more is not kept. So the default
+	// comes to 16 MiB with tokens of 1 KiB, and to 64 at most, and to what [As] keeps
+	// with them.
 	TokenCache int
 
 	// Revoked is asked whether a verified token has been revoked, on every use of

@@ -1,13 +1,19 @@
 package bearer_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/types"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"example.com/bearer"
 )
 
 func read(t *testing.T, name string) string {
@@ -167,5 +173,39 @@ func TestProvidersAreDocumented(t *testing.T) {
 		if !strings.Contains(fixtures, `"id": "`+m[1]+`"`) {
 			t.Errorf("no fixture %s", m[1])
 		}
+	}
+}
+
+// What docs/providers.md says of Config can be pasted.
+func TestProvidersCanBePasted(t *testing.T) {
+	fields := 0
+	for line := range strings.Lines(read(t, "docs/providers.md")) {
+		cells := strings.Split(line, " | ")
+		if len(cells) != 4 || cells[1] == "Config" {
+			continue
+		}
+		for _, m := range regexp.MustCompile("`([A-Z][A-Za-z]+: [^`]+)`").FindAllStringSubmatch(cells[1]+cells[2], -1) {
+			fields++
+			expr, err := parser.ParseExpr("bearer.Config{" + m[1] + "}")
+			if err != nil {
+				t.Errorf("%s: %v", m[1], err)
+				continue
+			}
+			pair, _ := expr.(*ast.CompositeLit).Elts[0].(*ast.KeyValueExpr)
+			field, found := reflect.TypeFor[bearer.Config]().FieldByName(pair.Key.(*ast.Ident).Name)
+			written := "string"
+			if list, ok := pair.Value.(*ast.CompositeLit); ok {
+				written = "{}"
+				if list.Type != nil {
+					written = types.ExprString(list.Type)
+				}
+			}
+			if !found || field.Type.String() != written {
+				t.Errorf("%s: written as a %s, want %v", m[1], written, field.Type)
+			}
+		}
+	}
+	if fields < 40 {
+		t.Errorf("%d fields", fields)
 	}
 }

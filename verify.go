@@ -131,7 +131,7 @@ func (v *verifier) readClaims(t *token, k *jwks.Key) (*verified, error) {
 	out := &verified{payload: payload{text: string(t.payload)}, by: v, key: k}
 	out.claims.payload = &out.payload
 	c, reg := &out.claims, &t.scratch.registered
-	tenant, err := v.scan(c, reg)
+	tenant, err := v.scan(out, reg)
 	if err != nil {
 		return nil, err
 	}
@@ -154,9 +154,10 @@ func (v *verifier) readClaims(t *token, k *jwks.Key) (*verified, error) {
 	return out, nil
 }
 
-// scan reads the claims in c.payload into c and reg, and judges nothing but their
+// scan reads the claims in out.payload into out and reg, and judges nothing but their
 // types. It returns the tenant besides.
-func (v *verifier) scan(c *Claims, reg *registeredClaims) (tenant string, err error) {
+func (v *verifier) scan(out *verified, reg *registeredClaims) (tenant string, err error) {
+	c := &out.claims
 	wrongType := "" // a claim of another type than it must have
 	text := func(v strictjson.Value, name string) string {
 		text, ok := v.Text()
@@ -236,7 +237,9 @@ func (v *verifier) scan(c *Claims, reg *registeredClaims) (tenant string, err er
 	}
 	for i := range scopes {
 		if value, ok := scopes[i].find(); ok {
-			c.Scope = readScope(value)
+			if c.Scope = readScope(value); c.Scope != "" && len(c.Scope) != len(value)-len(`""`) {
+				out.joined = len(value) // what readScope made room for
+			}
 			break
 		}
 	}

@@ -21,8 +21,18 @@
 // is an error, as from bearer.Middleware.Verify, its Reason tells; where there is a
 // reply, bearer.Config.Observe does, as the example shows.
 //
-// An Issuer is also an [http.Handler] and can be mounted in a server. For
-// bearer.Config.IssuerTemplate, which discovery cannot find here, set JWKSURL.
+// An Issuer is also an [http.Handler] and can be mounted in a server. One whose URL
+// has {tenantid} in it is for bearer.Config.IssuerTemplate, and names itself
+// differently for each tenant, as Microsoft Entra ID does:
+//
+//	iss := bearertest.NewIssuer("https://login.example.com/{tenantid}/v2.0")
+//	auth, err := bearer.New(bearer.Config{
+//		IssuerTemplate: iss.URL,
+//		Audience:       []string{"https://api.example.com"},
+//		Client:         iss.Client(),
+//	})
+//	...
+//	token := iss.Token("https://api.example.com", bearertest.Claims{"tid": "acme"})
 //
 // Functions of this package panic when they cannot do what they are for, as
 // those of httptest do. Nothing in it is fit for production.
@@ -59,7 +69,9 @@ import (
 func init() { rand.Read(make([]byte, 1)) }
 
 // Claims are claims of a token by name. A nil value removes a claim that the
-// token would have without it.
+// token would have without it. A [time.Time] becomes a NumericDate, whole seconds
+// since 1970, as "exp" and its like must be; the zero time removes the claim. All
+// else is encoded as [json.Marshal] does it.
 type Claims map[string]any
 
 // An Issuer issues access tokens and publishes the keys to verify them with. It
@@ -90,20 +102,26 @@ type signingKey struct {
 }
 
 // NewIssuer returns an issuer with the given URL and one key, for ES256. The
-// URL is a name only: nothing listens there.
+// URL is a name only: nothing listens there. It may have {tenantid} in its path.
 func NewIssuer(issuerURL string) *Issuer {
 	u, err := url.Parse(issuerURL)
 	if err != nil || u.Host == "" {
 		panic(fmt.Sprintf("bearertest: %q is not a URL", issuerURL))
 	}
-	i := &Issuer{URL: issuerURL, path: strings.TrimSuffix(u.Path, "/")}
+	i := &Issuer{URL: issuerURL, path: strings.TrimSuffix(fill(u.Path, "common"), "/")}
 	i.UseAlgorithm("ES256")
 	return i
 }
 
+// fill returns the name by which an issuer whose URL is a template goes with a tenant.
+func fill(template, tenant string) string { return strings.ReplaceAll(template, "{tenantid}", tenant) }
+
 // Token returns a token for audience that is valid for an hour from now, signed
-// with the issuer's current key. Its claims, "iss", "sub", "aud", "exp", "iat",
-// "jti" and "client_id", can be overridden and removed by those given.
+// with the issuer's current key. Unless the given claims say otherwise it has "iss",
+// which is the issuer's URL, "sub", which is "user", "aud", "exp", "iat", "jti",
+// which is another number for each token, "client_id", which is "client", and
+// nothing else. If the URL has {tenantid} in it there is also "tid", which is
+// "tenant", and "iss" is filled in with it.
 func (i *Issuer) Token(audience string, claims Claims) string {
 	i.mu.Lock()
 	i.tokens++
@@ -119,7 +137,22 @@ func (i *Issuer) Token(audience string, claims Claims) string {
 		"jti":       id,
 		"client_id": "client",
 	}
+	if strings.Contains(i.URL, "{tenantid}") {
+		tenant, ok := claims["tid"].(string)
+		if !ok {
+			tenant = "tenant"
+		}
+		all["tid"], all["iss"] = tenant, fill(i.URL, tenant)
+	}
 	maps.Copy(all, claims)
+	for name, value := range all {
+		if t, ok := value.(time.Time); ok {
+			all[name] = t.Unix()
+			if t.IsZero() {
+				all[name] = nil
+			}
+		}
+	}
 	maps.DeleteFunc(all, func(_ string, value any) bool { return value == nil })
 	payload, err := json.Marshal(all)
 	if err != nil {
@@ -288,7 +321,7 @@ func (i *Issuer) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(map[string]any{
 			"issuer":   i.URL,
-			"jwks_uri": strings.TrimSuffix(i.URL, "/") + keys,
+			"jwks_uri": strings.TrimSuffix(fill(i.URL, "common"), "/") + keys,
 		})
 	case keys:
 		document := i.keySet()

@@ -201,3 +201,88 @@ func TestPanics(t *testing.T) {
 		}()
 	}
 }
+
+// Each claim is what the test means, and nothing else is wrong with the token.
+func TestClaimsOfTime(t *testing.T) {
+	iss := bearertest.NewIssuer("https://login.example.com/")
+	auth := newAuth(t, iss, iss.Client())
+	now := time.Now()
+	for _, tt := range []struct {
+		name   string
+		claims bearertest.Claims
+		reason string
+	}{
+		{"expires later", bearertest.Claims{"exp": now.Add(time.Minute)}, ""},
+		{"expired", bearertest.Claims{"exp": now.Add(-time.Hour)}, "expired"},
+		{"not yet valid", bearertest.Claims{"nbf": now.Add(time.Hour).UTC()}, "not_yet_valid"},
+		{"valid since", bearertest.Claims{"nbf": now.Add(-time.Hour)}, ""},
+		{"issued in the future", bearertest.Claims{"iat": now.Add(time.Hour)}, "issued_in_future"},
+		{"zero is none", bearertest.Claims{"exp": time.Time{}}, "no_expiry"},
+		{"zero is none where none is needed", bearertest.Claims{"nbf": time.Time{}, "iat": time.Time{}}, ""},
+		{"auth_time", bearertest.Claims{"auth_time": now}, ""},
+	} {
+		c, err := auth.Verify(t.Context(), iss.Token(audience, tt.claims))
+		var e *bearer.Error
+		if errors.As(err, &e); (tt.reason == "") != (err == nil) || err != nil && e.Reason != tt.reason {
+			t.Errorf("%s: %v, want reason %q", tt.name, err, tt.reason)
+		}
+		if tt.name == "auth_time" && !c.AuthTime.Equal(now.Truncate(time.Second)) {
+			t.Errorf("AuthTime = %v, want %v", c.AuthTime, now)
+		}
+	}
+}
+
+// What a token has without any claims given, and no more.
+func TestDefaultClaims(t *testing.T) {
+	iss := bearertest.NewIssuer("https://login.example.com/{tenantid}/v2.0")
+	for _, tt := range []struct {
+		iss    *bearertest.Issuer
+		claims bearertest.Claims
+		want   string // but for the times
+	}{
+		{bearertest.NewIssuer("https://login.example.com/"), nil, `{"aud":"a","client_id":"client","iss":"https://login.example.com/","jti":"1","sub":"user"}`},
+		{iss, nil, `{"aud":"a","client_id":"client","iss":"https://login.example.com/tenant/v2.0","jti":"1","sub":"user","tid":"tenant"}`},
+		{iss, bearertest.Claims{"tid": "acme"}, `{"aud":"a","client_id":"client","iss":"https://login.example.com/acme/v2.0","jti":"2","sub":"user","tid":"acme"}`},
+		{iss, bearertest.Claims{"tid": nil, "iss": "x", "sub": nil}, `{"aud":"a","client_id":"client","iss":"x","jti":"3"}`},
+	} {
+		text, err := base64.RawURLEncoding.DecodeString(strings.Split(tt.iss.Token("a", tt.claims), ".")[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var claims map[string]any
+		if err := json.Unmarshal(text, &claims); err != nil {
+			t.Fatal(err)
+		}
+		if exp, iat := claims["exp"].(float64), claims["iat"].(float64); exp-iat != 3600 {
+			t.Errorf("exp = %v, iat = %v", exp, iat)
+		}
+		delete(claims, "exp")
+		delete(claims, "iat")
+		if got, _ := json.Marshal(claims); string(got) != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+}
+
+// With a template as its URL an issuer is found by discovery, and goes by the name
+// of each tenant.
+func TestIssuerTemplate(t *testing.T) {
+	iss := bearertest.NewIssuer("https://login.example.com/{tenantid}/v2.0")
+	auth, err := bearer.New(bearer.Config{IssuerTemplate: iss.URL, Tenants: []string{"acme", "tenant"}, Audience: []string{audience}, Client: iss.Client()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		claims bearertest.Claims
+		want   int
+	}{
+		{nil, 200},
+		{bearertest.Claims{"tid": "acme"}, 200},
+		{bearertest.Claims{"tid": "other"}, 401},
+		{bearertest.Claims{"iss": "https://login.example.com/acme/v2.0"}, 401}, // of another tenant
+	} {
+		if got := status(auth, iss.Token(audience, tt.claims)); got != tt.want {
+			t.Errorf("%v: status %d, want %d", tt.claims, got, tt.want)
+		}
+	}
+}
