@@ -45,7 +45,7 @@ async function walk(page) {
 	assert.ok(!await page.locator("#body").isVisible(), "there is no answer yet");
 	await expectSent("GET /api/ping", "200 OK", "(none)", /pong/);
 	await expectSent("GET /api/ping/secure", "401 Unauthorized", "Bearer", /error_description/);
-	await expectSent("GET /api/messages", "401 Unauthorized", "Bearer", /error_description/);
+	await expectSent("GET /api/messages", "401 Unauthorized", 'Bearer scope="read:messages"', /error_description/);
 	assert.ok(await field("Send the token").isDisabled(), "there is no token to send");
 
 	// By the keyboard alone.
@@ -67,9 +67,9 @@ async function walk(page) {
 	await expectSent("POST /api/messages", "403 Forbidden",
 		'Bearer error="insufficient_scope", scope="read:messages write:messages"', /insufficient_scope/);
 	await expectSent("DELETE /api/messages", "403 Forbidden",
-		'Bearer error="insufficient_scope", scope="delete:messages admin"', /insufficient_scope/);
+		'Bearer error="insufficient_scope", scope="delete:messages"', /insufficient_scope/);
 	await field("Send the token").uncheck();
-	await expectSent("GET /api/messages", "401 Unauthorized", "Bearer", /error_description/);
+	await expectSent("GET /api/messages", "401 Unauthorized", 'Bearer scope="read:messages"', /error_description/);
 	assert.match(await page.locator("#request").textContent(), /without a token/);
 	await field("Send the token").check();
 	await expectSent("GET /api/messages", "200 OK", "(none)", /here are your messages/);
@@ -114,6 +114,35 @@ async function walk(page) {
 	await page.locator("#status", {hasText: "no answer"}).waitFor();
 	await field("Token").fill("");
 	assert.ok(await field("Send the token").isDisabled(), "there is no token to send any more");
+}
+
+// A token that is bound to the browser's key, its owner and its thieves. The server
+// wants nonces.
+async function walkBound(page) {
+	const button = name => page.getByRole("button", {name, exact: true});
+	async function expectSent(name, status, challenge, request) {
+		const row = page.getByRole("listitem").filter({has: button(name)});
+		await button(name).click();
+		await page.waitForFunction(([name, status]) => {
+			const row = [...document.querySelectorAll("#bound li")].find(li => li.querySelector("button").ariaLabel === name);
+			return row.querySelector(".status").textContent === status.slice(0, 3) && document.getElementById("status").textContent === status;
+		}, [name, status]);
+		assert.match(await page.locator("#challenge").textContent(), challenge, name);
+		assert.match(await page.locator("#request").textContent(), request, name);
+		console.log(`ok  ${name}: ${status}, ${await page.locator("#challenge").textContent()}`);
+	}
+	assert.ok(!await page.locator("#unbound").isVisible(), "proofs are accepted");
+	const proof = /\nAuthorization: DPoP .*\nDPoP: /;
+	await expectSent("Send as the owner", "200 OK", /^\(none\)$/, proof);
+	await expectSent("Send the stolen token alone", "401 Unauthorized", /^Bearer error="invalid_token", DPoP algs="/, /\nAuthorization: Bearer /);
+	await expectSent("Send the stolen proof again", "401 Unauthorized", /^DPoP error="invalid_dpop_proof"/, proof);
+	assert.match(await page.locator("#body").textContent(), /used before/);
+	await expectSent("Send a stolen proof elsewhere", "401 Unauthorized", /^DPoP error="invalid_dpop_proof"/, proof);
+	assert.match(await page.locator("#body").textContent(), /another method/);
+	await expectSent("Send a proof by another key", "401 Unauthorized", /^DPoP error="invalid_token"/, proof);
+	await expectSent("Send as the owner", "200 OK", /^\(none\)$/, proof);
+	assert.equal(await page.evaluate(() => crypto.subtle.exportKey("jwk", owner.key.pair.privateKey).then(() => "exported", e => e.name)),
+		"InvalidAccessError", "the key cannot be taken away");
 }
 
 // Another server on this machine gets no token through the visitor's browser.
@@ -175,7 +204,11 @@ async function main() {
 		});
 		const response = await page.goto(base);
 		assert.equal(response.status(), 200);
-		await walk(page);
+		if (await page.locator("#dpop").isVisible()) {
+			await walkBound(page);
+		} else {
+			await walk(page);
+		}
 		if (process.env.SCREENSHOTS) {
 			await pictures(page, process.env.SCREENSHOTS);
 		}
