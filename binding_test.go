@@ -382,6 +382,7 @@ func TestCertificates(t *testing.T) {
 		{"M3: another certificate of the same key", "", sameKey, isX(), "", "401 B:invalid_token"},
 		{"M4: not the leaf", "", chain, isX(), "", "401 B:invalid_token"},
 		{"M5: no certificate", "", none, isX(), "", "401 B:invalid_token"},
+		{"M5: the hash of nothing", "", none, bearertest.Claims{"x5t#S256": "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"}, "", "401 B:invalid_token"},
 		{"M5: with proofs accepted too", "both", none, isX(), "", "401 B:invalid_token D"},
 		{"M6: off", "off", x.Certificate, isX(), "", "401 B:invalid_token"},
 		{"M7: an array", "", x.Certificate, bearertest.Claims{"x5t#S256": []string{x.CertThumbprint}}, "", "401 B:invalid_token"},
