@@ -6,7 +6,8 @@
 // them, signs with the first one that fits, and answers "ready". It ends when
 // standard input does, so no test leaves it behind.
 //
-// There is a client for each algorithm. What it gets is signed with that.
+// There is a client for each algorithm. What it gets is signed with that. The tokens of
+// two more are bound: to a key, and to the certificate that the client says it has.
 
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
@@ -14,27 +15,41 @@ import { Provider } from 'oidc-provider';
 
 const [port, issuer, ...algorithms] = process.argv.slice(2);
 
+const client = (id, algorithm, more) => ({
+  client_id: id,
+  client_secret: 'secret',
+  grant_types: ['client_credentials'],
+  redirect_uris: [],
+  response_types: [],
+  id_token_signed_response_alg: algorithm, // or else a key for RS256 must be there
+  ...more,
+});
+
 const configuration = {
-  clients: algorithms.map((algorithm) => ({
-    client_id: algorithm,
-    client_secret: 'secret',
-    grant_types: ['client_credentials'],
-    redirect_uris: [],
-    response_types: [],
-    id_token_signed_response_alg: algorithm, // or else a key for RS256 must be there
-  })),
+  clients: [
+    ...algorithms.map((algorithm) => client(algorithm, algorithm)),
+    client('dpop', algorithms[0], { dpop_bound_access_tokens: true }),
+    client('certificate', algorithms[0], { tls_client_certificate_bound_access_tokens: true }),
+  ],
   scopes: ['read:messages', 'write:messages'],
   ttl: { ClientCredentials: 600 },
+  enabledJWA: { dPoPSigningAlgValues: ['ES256', 'ES384', 'ES512', 'Ed25519', 'PS256', 'RS256'] },
   features: {
     devInteractions: { enabled: false },
     clientCredentials: { enabled: true },
+    dPoP: { enabled: true },
+    mTLS: {
+      enabled: true,
+      certificateBoundAccessTokens: true,
+      getCertificate: (ctx) => `-----BEGIN CERTIFICATE-----\n${ctx.get('x-certificate')}\n-----END CERTIFICATE-----`,
+    },
     resourceIndicators: {
       enabled: true,
       getResourceServerInfo: (ctx, resource, client) => ({
         audience: resource,
         scope: 'read:messages write:messages',
         accessTokenFormat: 'jwt',
-        jwt: { sign: { alg: client.clientId } },
+        jwt: { sign: { alg: algorithms.includes(client.clientId) ? client.clientId : algorithms[0] } },
       }),
     },
   },
