@@ -304,7 +304,6 @@ func (b *bindings) same(other *bindings) bool {
 	}
 	return stores && b.required == other.required &&
 		(b.certificate == nil) == (other.certificate == nil) &&
-		(b.proofs == nil) == (other.proofs == nil) &&
 		reflect.DeepEqual(mine, others)
 }
 

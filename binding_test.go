@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -201,6 +202,20 @@ func TestSchemes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The hint in the log is of use: a proof does not help where none is accepted.
+func TestBoundHint(t *testing.T) {
+	for name, change := range map[string]func(*bearer.Config){"on": withDPoP, "off": func(*bearer.Config) {}} {
+		var log syncBuffer
+		iss, auth := newAuth(t, change, func(cfg *bearer.Config) {
+			cfg.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		})
+		send(auth.Handler(served), "GET", "/", []string{"Bearer " + iss.Token(audience, keyBound(bearertest.NewClient()))})
+		if got := strings.Contains(log.String(), "must be sent with the scheme DPoP"); got != (name == "on") || !strings.Contains(log.String(), "reason=bound") {
+			t.Errorf("%s: logged %s", name, log.String())
+		}
 	}
 }
 
@@ -671,6 +686,7 @@ func TestOrBindings(t *testing.T) {
 		{"RequireBound", [2][]func(*bearer.Config){{withDPoP, withRequired}, {withDPoP}}, true},
 		{"URLs", [2][]func(*bearer.Config){{withDPoP}, {withDPoP, with(func(d *bearer.DPoP) { d.BaseURLs = []string{"https://b.example.com"} })}}, true},
 		{"age", [2][]func(*bearer.Config){{withDPoP}, {withDPoP, with(func(d *bearer.DPoP) { d.MaxAge = time.Minute })}}, true},
+		{"names", [2][]func(*bearer.Config){{withDPoP, func(c *bearer.Config) { c.Resource = origin + "/a" }}, {withDPoP}}, false},
 		{"one store", [2][]func(*bearer.Config){{withDPoP, with(func(d *bearer.DPoP) { d.Replay = one })}, {withDPoP, with(func(d *bearer.DPoP) { d.Replay = one })}}, false},
 		{"two stores", [2][]func(*bearer.Config){{withDPoP, with(func(d *bearer.DPoP) { d.Replay = one })}, {withDPoP, with(func(d *bearer.DPoP) { d.Replay = two })}}, true},
 		{"a store on one side", [2][]func(*bearer.Config){{withDPoP}, {withDPoP, with(func(d *bearer.DPoP) { d.Replay = two })}}, true},
