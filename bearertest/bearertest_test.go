@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,6 +110,127 @@ func TestKeys(t *testing.T) {
 	}
 	if got := status(newAuth(t, iss, iss.Client()), old); got != 401 {
 		t.Errorf("a replaced key: status %d, want 401", got)
+	}
+}
+
+// What the issuer publishes, and which key signs, after each step.
+func TestPublishedKeys(t *testing.T) {
+	iss := bearertest.NewIssuer("https://login.example.com")
+	for i, step := range []struct {
+		name      string
+		do        func()
+		published string
+		signs     string
+	}{
+		{"at first", func() {}, "key-1", "key-1"},
+		{"announced", iss.Announce, "key-1 key-2", "key-1"},
+		{"announced anew", iss.Announce, "key-1 key-3", "key-1"},
+		{"rotated to it", iss.Rotate, "key-1 key-3", "key-3"},
+		{"rotated", iss.Rotate, "key-1 key-3 key-4", "key-4"},
+		{"announced again", iss.Announce, "key-1 key-3 key-4 key-5", "key-4"},
+		{"replaced by it", iss.Replace, "key-5", "key-5"},
+		{"replaced", iss.Replace, "key-6", "key-6"},
+		{"of another algorithm", func() { iss.Announce(); iss.UseAlgorithm("EdDSA") }, "key-8", "key-8"},
+		{"rotated after all", iss.Rotate, "key-8 key-9", "key-9"},
+	} {
+		step.do()
+		resp, err := iss.Client().Get("https://login.example.com/.well-known/jwks.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var set struct {
+			Keys []struct{ KID, Use, Alg, Kty, D string }
+		}
+		if err := json.NewDecoder(resp.Body).Decode(&set); err != nil {
+			t.Fatal(err)
+		}
+		alg, kty := "ES256", "EC"
+		if i >= 8 {
+			alg, kty = "EdDSA", "OKP"
+		}
+		var ids []string
+		for _, k := range set.Keys {
+			ids = append(ids, k.KID)
+			if k.Use != "sig" || k.Alg != alg || k.Kty != kty || k.D != "" {
+				t.Errorf("%s: published %+v, want a public key for %s", step.name, k, alg)
+			}
+		}
+		if got := strings.Join(ids, " "); got != step.published || iss.KeyID() != step.signs {
+			t.Errorf("%s: publishes %s and signs with %s, want %s and %s", step.name, got, iss.KeyID(), step.published, step.signs)
+		}
+	}
+}
+
+// Each answer with the keys counts, conditional ones too, and nothing else does.
+func TestFetches(t *testing.T) {
+	iss := bearertest.NewIssuer("https://login.example.com/tenant")
+	var tag string
+	for i, step := range []struct {
+		url, condition string
+		status         int
+		fetches        int
+		media          string
+	}{
+		{"https://login.example.com/tenant/.well-known/openid-configuration", "", 200, 0, "application/json"},
+		{"https://login.example.com/tenant/.well-known/jwks.json", "", 200, 1, "application/jwk-set+json"},
+		{"https://login.example.com/tenant/.well-known/jwks.json", "the tag", 304, 2, ""},
+		{"https://login.example.com/tenant/.well-known/jwks.json", `"other"`, 200, 3, "application/jwk-set+json"},
+		{"https://login.example.com/tenant/elsewhere", "", 404, 3, "text/plain; charset=utf-8"},
+	} {
+		r := httptest.NewRequest("GET", step.url, nil)
+		r.RequestURI = ""
+		if step.condition == "the tag" {
+			step.condition = tag
+		}
+		r.Header.Set("If-None-Match", step.condition)
+		resp, err := iss.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := resp.Header.Get("Content-Type"); resp.StatusCode != step.status || iss.Fetches() != step.fetches || got != step.media {
+			t.Errorf("request %d: status %d, %q, %d fetches, want %d, %q, %d", i, resp.StatusCode, got, iss.Fetches(), step.status, step.media, step.fetches)
+		}
+		if i == 1 {
+			tag = resp.Header.Get("ETag")
+		}
+	}
+	r := httptest.NewRequest("GET", "https://login.example.com/tenant/.well-known/jwks.json", nil)
+	r.RequestURI = ""
+	r.Header.Set("If-None-Match", tag)
+	iss.Rotate()
+	if resp, err := iss.Client().Do(r); err != nil || resp.StatusCode != 200 {
+		t.Errorf("a conditional request after a rotation: %v, %v, want status 200", resp, err)
+	}
+}
+
+// Everything may be called by several goroutines at once: a test for the race
+// detector.
+func TestConcurrentUse(t *testing.T) {
+	iss := bearertest.NewIssuer("https://login.example.com")
+	auth := newAuth(t, iss, iss.Client())
+	var wg sync.WaitGroup
+	for _, f := range []func(){
+		func() { status(auth, iss.Token(audience, nil)) },
+		func() { iss.Sign("{}", "{}") },
+		func() { iss.KeyID() },
+		func() { iss.Fetches() },
+		iss.Announce, iss.Rotate, iss.Replace,
+		func() { iss.UseAlgorithm("EdDSA") },
+		func() { iss.SetDown(false) },
+		func() { iss.SetHanging(false) },
+		func() { iss.SetDelay(0) },
+		func() { iss.SetKeys(nil) },
+		func() { iss.Client().Get(iss.URL + "/.well-known/jwks.json") },
+	} {
+		wg.Go(func() {
+			for range 20 {
+				f()
+			}
+		})
+	}
+	wg.Wait()
+	if got := status(newAuth(t, iss, iss.Client()), iss.Token(audience, nil)); got != 200 {
+		t.Errorf("when all is over: status %d, want 200", got)
 	}
 }
 

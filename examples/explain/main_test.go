@@ -30,6 +30,14 @@ func TestExplain(t *testing.T) {
 		{"issuer", iss.Token(audience, bearertest.Claims{"iss": "https://login.example.com"}), 1, []string{"FAIL  issuer", "slash at the end"}, 2},
 		{"audience", iss.Token(audience+"/", nil), 1, []string{"FAIL  audience", "want:   " + audience, "slash at the end"}, 6},
 		{"expired", iss.Token(audience, bearertest.Claims{"exp": 1000000000}), 1, []string{"FAIL  expiry", "2001-09-09"}, 7},
+		{"too long", strings.Repeat("x", 16<<10+1), 1, []string{"FAIL  form", "reason: too_long", "want:   16384 at most"}, 0},
+		{"critical", iss.Sign(`{"alg":"ES256","crit":["x"]}`, `{}`), 1, []string{"FAIL  header", "reason: crit"}, 1},
+		{"type", iss.Sign(`{"alg":"ES256","typ":"dpop+jwt"}`, `{}`), 1, []string{"FAIL  header", "reason: type"}, 1},
+		{"key for another algorithm", iss.Sign(`{"alg":"EdDSA","kid":"key-1"}`, `{}`), 1, []string{"FAIL  key", "reason: key"}, 2},
+		{"type of a claim", iss.Token(audience, bearertest.Claims{"sub": 1}), 1, []string{"FAIL  types", "claim:  sub"}, 4},
+		{"no expiry", iss.Token(audience, bearertest.Claims{"exp": nil}), 1, []string{"FAIL  expiry", "reason: no_expiry"}, 7},
+		{"not before", iss.Token(audience, bearertest.Claims{"nbf": 4000000000}), 1, []string{"FAIL  not before"}, 8},
+		{"issued at", iss.Token(audience, bearertest.Claims{"iat": 4000000000}), 1, []string{"FAIL  issued at"}, 9},
 		{"bound", iss.Token(audience, bearertest.Claims{"cnf": 1}), 1, []string{"FAIL  not bound"}, 10},
 	}
 	for _, tt := range tests {
@@ -59,6 +67,88 @@ func TestExplain(t *testing.T) {
 	var stdout strings.Builder
 	if got := run([]string{"-issuer", iss.URL, "-audience", audience, good}, nil, &stdout, &stdout, bearer.Config{Client: iss.Client()}); got != 1 || !strings.Contains(stdout.String(), "FAIL  key") || !strings.Contains(stdout.String(), "connection refused") {
 		t.Errorf("issuer down: exit status %d and\n%s", got, stdout.String())
+	}
+}
+
+// Each flag has its effect.
+func TestFlags(t *testing.T) {
+	const template = "https://login.example.com/{tenantid}/v2.0"
+	iss := bearertest.NewIssuer("https://login.example.com/t/v2.0")
+	for _, tt := range []struct {
+		name   string
+		args   string
+		claims bearertest.Claims
+		status int
+		want   string
+	}{
+		{"as it is", "-issuer https://login.example.com/t/v2.0 -audience " + audience, nil, 0, `scopes ""`},
+		{"another issuer", "-issuer https://login.example.com/u/v2.0 -jwks " + iss.URL + "/.well-known/jwks.json -audience " + audience, nil, 1, "FAIL  issuer"},
+		{"two audiences", "-issuer https://login.example.com/t/v2.0 -audience x -audience " + audience, nil, 0, "accepted"},
+		{"a template", "-issuer-template " + template + " -jwks " + iss.URL + "/.well-known/jwks.json -audience " + audience, bearertest.Claims{"tid": "t"}, 0, "accepted"},
+		{"a template, another tenant", "-issuer-template " + template + " -jwks " + iss.URL + "/.well-known/jwks.json -audience " + audience, bearertest.Claims{"tid": "u"}, 1, "FAIL  issuer"},
+		{"keys elsewhere", "-issuer https://login.example.com/t/v2.0 -jwks https://login.example.com/nothing -audience " + audience, nil, 1, "FAIL  key"},
+		{"an audience claim", "-issuer https://login.example.com/t/v2.0 -audience-claim client_id -audience client", nil, 0, "accepted"},
+		{"scope claims", "-issuer https://login.example.com/t/v2.0 -audience " + audience + " -scope-claim roles -scope-claim scope", bearertest.Claims{"roles": []string{"a", "b"}, "scope": "c"}, 0, `scopes "a b"`},
+		{"scope claims, the second", "-issuer https://login.example.com/t/v2.0 -audience " + audience + " -scope-claim roles -scope-claim scope", bearertest.Claims{"scope": "c"}, 0, `scopes "c"`},
+	} {
+		var stdout, stderr strings.Builder
+		got := run(strings.Fields(tt.args), strings.NewReader(iss.Token(audience, tt.claims)), &stdout, &stderr, bearer.Config{Client: iss.Client()})
+		if got != tt.status || !strings.Contains(stdout.String(), tt.want) {
+			t.Errorf("%s: exit status %d and\n%s%s, want %d and %q", tt.name, got, stdout.String(), stderr.String(), tt.status, tt.want)
+		}
+	}
+}
+
+// The whole of what is printed for a token that is refused, and for one that is not
+// even a token.
+func TestPrinted(t *testing.T) {
+	iss := bearertest.NewIssuer("https://login.example.com/")
+	for _, tt := range []struct{ token, want string }{
+		{iss.Sign(`{"alg":"ES256","kid":"key-1"}`, `{"iss":"https://login.example.com/","aud":"x","exp":4000000000}`), `header: {
+  "alg": "ES256",
+  "kid": "key-1"
+}
+payload: {
+  "iss": "https://login.example.com/",
+  "aud": "x",
+  "exp": 4000000000
+}
+pass  form: three parts of base64url, strict JSON
+pass  header: no critical extension, an accepted algorithm, an access token
+pass  key: one that the issuer publishes for the algorithm
+pass  signature
+pass  types of the claims
+pass  issuer
+FAIL  audience
+
+refused: the token's audience is not accepted
+  reason: audience
+  claim:  aud
+  want:   https://api.example.com
+  got:    x
+`},
+		{"é.YQ", `header: (not base64url)
+payload: (not JSON)
+FAIL  form: three parts of base64url, strict JSON
+
+refused: the token is malformed
+  reason: malformed
+  detail: not three parts with dots between them
+`},
+	} {
+		for _, args := range [][]string{{tt.token}, {"bearer  " + tt.token + " "}, {"-"}} {
+			var stdout strings.Builder
+			if got := run(append([]string{"-issuer", iss.URL, "-audience", audience}, args...), strings.NewReader(tt.token+"\r\n"), &stdout, &stdout, bearer.Config{Client: iss.Client()}); got != 1 {
+				t.Errorf("%q: exit status %d, want 1", args, got)
+			}
+			if stdout.String() != tt.want {
+				t.Errorf("%q: got\n%s\nwant\n%s", args, stdout.String(), tt.want)
+			}
+		}
+	}
+	var stdout strings.Builder
+	if got := run([]string{"-h"}, nil, &stdout, &stdout, bearer.Config{}); got != 0 || !strings.Contains(stdout.String(), "-issuer-template") {
+		t.Errorf("-h: exit status %d and %s, want 0 and the flags", got, stdout.String())
 	}
 }
 
