@@ -449,7 +449,7 @@ func TestCacheTurnsOver(t *testing.T) {
 		for i := range tokens {
 			tokens[i] = iss.Token(audience, nil)
 		}
-		for range 4 {
+		for range 40 {
 			for i := range tokens {
 				claims[i] = warm(t, auth, tokens[i])
 			}
