@@ -26,6 +26,9 @@ func records() (*slog.Logger, func() []string) {
 			if err := json.Unmarshal(line, &record); err != nil {
 				return []string{err.Error()}
 			}
+			if record["added"] != nil {
+				continue // of the keys, which come when they come
+			}
 			var told []string
 			for _, key := range []string{"reason", "detail", "claim", "got", "want", "hint", "cause"} {
 				if value := record[key]; value != nil {
@@ -64,8 +67,7 @@ func TestRecords(t *testing.T) {
 		if _, err := auth.Verify(t.Context(), valid); err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait()
-		told() // of the keys
+		told()
 		long := strings.Repeat("x", 3000)
 		x100 := long[:100]
 		const aud = "want: https://api.example.com or urn:api"

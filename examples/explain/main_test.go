@@ -33,8 +33,8 @@ func TestExplain(t *testing.T) {
 		{"too long", strings.Repeat("x", 16<<10+1), 1, []string{"FAIL  form", "reason: too_long", "want:   16384 at most"}, 0},
 		{"critical", iss.Sign(`{"alg":"ES256","crit":["x"]}`, `{}`), 1, []string{"FAIL  header", "reason: crit"}, 1},
 		{"type", iss.Sign(`{"alg":"ES256","typ":"dpop+jwt"}`, `{}`), 1, []string{"FAIL  header", "reason: type"}, 1},
-		{"key for another algorithm", iss.Sign(`{"alg":"EdDSA","kid":"key-1"}`, `{}`), 1, []string{"FAIL  key", "reason: key"}, 2},
-		{"type of a claim", iss.Token(audience, bearertest.Claims{"sub": 1}), 1, []string{"FAIL  types", "claim:  sub"}, 4},
+		{"key for another algorithm", iss.Sign(`{"alg":"EdDSA","kid":"key-1"}`, `{"iss":"https://login.example.com/"}`), 1, []string{"FAIL  key", "reason: key"}, 3},
+		{"type of a claim", iss.Token(audience, bearertest.Claims{"sub": 1}), 1, []string{"FAIL  types", "claim:  sub"}, 5},
 		{"no expiry", iss.Token(audience, bearertest.Claims{"exp": nil}), 1, []string{"FAIL  expiry", "reason: no_expiry"}, 7},
 		{"not before", iss.Token(audience, bearertest.Claims{"nbf": 4000000000}), 1, []string{"FAIL  not before"}, 8},
 		{"issued at", iss.Token(audience, bearertest.Claims{"iat": 4000000000}), 1, []string{"FAIL  issued at"}, 9},
@@ -115,10 +115,10 @@ payload: {
 }
 pass  form: three parts of base64url, strict JSON
 pass  header: no critical extension, an accepted algorithm, an access token
+pass  issuer
 pass  key: one that the issuer publishes for the algorithm
 pass  signature
 pass  types of the claims
-pass  issuer
 FAIL  audience
 
 refused: the token's audience is not accepted
