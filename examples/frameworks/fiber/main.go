@@ -38,10 +38,12 @@ func use(middleware func(http.Handler) http.Handler) fiber.Handler {
 		}
 		r.Header = c.GetReqHeaders() // all of them: ConvertRequest keeps one of a name
 		passed := false
+		w := &reply{c, http.Header{}}
 		middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			passed = true
 			c.SetContext(r.Context()) // with the claims
-		})).ServeHTTP(&reply{c, http.Header{}}, r.WithContext(c.Context()))
+			w.sendHeader()            // a nonce perhaps
+		})).ServeHTTP(w, r.WithContext(c.Context()))
 		if !passed {
 			return nil
 		}
@@ -58,10 +60,16 @@ type reply struct {
 func (w *reply) Header() http.Header         { return w.header }
 func (w *reply) Write(p []byte) (int, error) { return w.c.Write(p) }
 func (w *reply) WriteHeader(status int) {
-	for name, values := range w.header {
-		w.c.Set(name, values[0])
-	}
+	w.sendHeader()
 	w.c.Status(status)
+}
+
+func (w *reply) sendHeader() {
+	for name, values := range w.header {
+		for _, value := range values { // there can be two challenges
+			w.c.Response().Header.Add(name, value)
+		}
+	}
 }
 
 func newAPI(auth *bearer.Middleware) *fiber.App {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"unsafe"
 
@@ -27,6 +29,38 @@ func TestAPI(t *testing.T) {
 		})
 		return "http://" + listener.Addr().String()
 	})
+}
+
+// All challenges reach the client, and so does the nonce of an accepted request.
+func TestHeaders(t *testing.T) {
+	iss, config := apitest.New()
+	config.DPoP = &bearer.DPoP{BaseURLs: []string{apitest.Audience}, NonceKeys: [][]byte{make([]byte, 32)}}
+	auth, err := bearer.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := fiber.New()
+	app.Get("/", func(c fiber.Ctx) error { c.Set("Www-Authenticate", "Other"); return c.Next() }, use(auth.Handler), message("pong"))
+	resp, err := app.Test(httptest.NewRequest("GET", "/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := resp.Header.Values("Www-Authenticate"); len(got) != 3 {
+		t.Errorf("no token: got the challenges %q, want two more", got)
+	}
+
+	app = fiber.New()
+	app.Get("/", use(func(next http.Handler) http.Handler {
+		return auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("DPoP-Nonce", "new")
+			next.ServeHTTP(w, r)
+		}))
+	}), message("pong"))
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Authorization", "Bearer "+iss.Token(apitest.Audience, nil))
+	if resp, err = app.Test(r); err != nil || resp.StatusCode != 200 || resp.Header.Get("DPoP-Nonce") != "new" {
+		t.Errorf("accepted: got %v, %v", resp, err)
+	}
 }
 
 // Tokens stand in one buffer after the other, as they do behind a connection

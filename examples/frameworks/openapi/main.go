@@ -51,6 +51,7 @@ func authenticate(auth *bearer.Middleware) openapi3filter.AuthenticationFunc {
 				return &bearer.Error{
 					Status:      http.StatusForbidden,
 					Code:        "insufficient_scope",
+					Reason:      "insufficient_scope",
 					Description: "the token lacks a scope that this request needs",
 					Scope:       strings.Join(in.Scopes, " "),
 				}
