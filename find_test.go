@@ -1,12 +1,12 @@
 package bearer_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,6 +49,13 @@ func (d *directory) setInstead(f func(ctx context.Context, issuer string) (*bear
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.instead = f
+}
+
+// asked lists the names that d was asked about.
+func (d *directory) asked() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.names)
 }
 
 func (d *directory) calls() int {
@@ -138,7 +145,7 @@ func TestFindIssuer(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var log bytes.Buffer
+				var log syncBuffer
 				d, auth := newDirectory(t, func(c *bearer.Config) { c.Logger = debugLogger(&log) })
 				iss := bearertest.NewIssuer("https://tenant.example.com")
 				d.setInstead(tt.find(auth, newMiddleware(t, iss)))
@@ -171,7 +178,7 @@ func TestFindIssuer(t *testing.T) {
 				if n := strings.Count(log.String(), "level=WARN"); n != want {
 					t.Errorf("%d warnings, want %d:\n%s", n, want, log.String())
 				}
-				if got := d.names; len(got) != 1 || got[0] != iss.URL {
+				if got := d.asked(); len(got) != 1 || got[0] != iss.URL {
 					t.Errorf("asked about %q, want %q once", got, iss.URL)
 				}
 			})
@@ -203,11 +210,11 @@ func TestFindIssuerNames(t *testing.T) {
 		}
 	}
 	if n := d.calls(); n != 0 {
-		t.Errorf("asked about %q", d.names)
+		t.Errorf("asked about %q", d.asked())
 	}
 	for _, issuer := range []string{strings.Repeat("a", 256), "acme", "https://x.example/ä?b#c"} {
 		_, _ = auth.Verify(t.Context(), iss.Token(audience, bearertest.Claims{"iss": issuer}))
-		if got := d.names[len(d.names)-1]; got != issuer {
+		if got := d.asked()[d.calls()-1]; got != issuer {
 			t.Errorf("asked about %q, want %q", got, issuer)
 		}
 	}
@@ -475,7 +482,7 @@ func TestFindIssuerBeside(t *testing.T) {
 			}
 		}
 	}
-	for _, asked := range d.names {
+	for _, asked := range d.asked() {
 		if asked == fixed.URL {
 			t.Error("FindIssuer was asked about the fixed issuer")
 		}

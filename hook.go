@@ -55,7 +55,11 @@ func ask[T any](ctx context.Context, h *hook, calls chan struct{}, limit time.Du
 				<-calls
 				done <- a
 			}()
-			a.value, a.err = f(inner)
+			value, err := f(inner)
+			if err != nil {
+				err = fmt.Errorf("%w", err) // its text is made here, since that may panic too
+			}
+			a = answer{value, err}
 		}()
 		select {
 		case a = <-done:

@@ -45,6 +45,11 @@ func newDenyList(c *bearer.Config) *denyList {
 	return d
 }
 
+// An ownError cannot be printed if it is nil.
+type ownError struct{ text string }
+
+func (e *ownError) Error() string { return e.text }
+
 func yes(context.Context, *bearer.Claims) (bool, error) { return true, nil }
 
 // uses are all ways to use a token: each gives the status of a reply.
@@ -96,6 +101,7 @@ func TestRevoked(t *testing.T) {
 			{"not any more", func(context.Context, *bearer.Claims) (bool, error) { return false, nil }, 200},
 			{"an error", func(context.Context, *bearer.Claims) (bool, error) { return false, boom }, 503},
 			{"revoked and an error", func(context.Context, *bearer.Claims) (bool, error) { return true, boom }, 503},
+			{"an error that is nil", func(context.Context, *bearer.Claims) (bool, error) { return false, (*ownError)(nil) }, 503},
 			{"a panic", func(context.Context, *bearer.Claims) (bool, error) { panic("boom") }, 503},
 			{"a panic with nil", func(context.Context, *bearer.Claims) (bool, error) { panic(nil) }, 503},
 			{"no return", func(context.Context, *bearer.Claims) (bool, error) { runtime.Goexit(); return false, nil }, 503},
