@@ -34,8 +34,8 @@ const (
 // them, and does not keep them from ending what they started.
 var client = &http.Client{Timeout: 10 * time.Second}
 
-// server is the example server's executable.
-var server string
+// The executables of the example server and of the MCP server that is another.
+var server, mcpServer string
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -48,11 +48,16 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	server = filepath.Join(dir, "server")
-	// In its own module, so with the versions that it is released with.
-	if out, err := exec.Command("go", "build", "-C", "..", "-o", server, "./examples/server").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "the example server does not build: %v\n%s", err, out)
-		return 1
+	server, mcpServer = filepath.Join(dir, "server"), filepath.Join(dir, "mcp")
+	// In their own modules, so with the versions that they are released with.
+	for _, b := range [][]string{
+		{"build", "-C", "..", "-o", server, "./examples/server"},
+		{"build", "-C", "../examples/frameworks", "-o", mcpServer, "./mcp"},
+	} {
+		if out, err := exec.Command("go", b...).CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s does not build: %v\n%s", b[4], err, out)
+			return 1
+		}
 	}
 	// The tests wait more than they work, so there may be more than cores.
 	flag.Set("test.parallel", "8")

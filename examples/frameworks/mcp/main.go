@@ -36,7 +36,9 @@ func main() {
 // newAPI returns an MCP endpoint at the path of config.Resource, and beside it the
 // public metadata that tell clients where to get a token.
 func newAPI(config bearer.Config) (http.Handler, error) {
-	config.Metadata.Name = "Messages"
+	// What a client asks for that has not been told of a scope. Some authorization
+	// servers refuse a login for none at all.
+	config.Metadata = bearer.Metadata{Name: "Messages", Scopes: []string{"whoami"}}
 	b, err := bearer.New(config)
 	if err != nil {
 		return nil, err
