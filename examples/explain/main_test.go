@@ -38,7 +38,7 @@ func TestExplain(t *testing.T) {
 		{"no expiry", iss.Token(audience, bearertest.Claims{"exp": nil}), 1, []string{"FAIL  expiry", "reason: no_expiry"}, 7},
 		{"not before", iss.Token(audience, bearertest.Claims{"nbf": 4000000000}), 1, []string{"FAIL  not before"}, 8},
 		{"issued at", iss.Token(audience, bearertest.Claims{"iat": 4000000000}), 1, []string{"FAIL  issued at"}, 9},
-		{"bound", iss.Token(audience, bearertest.Claims{"cnf": 1}), 1, []string{"FAIL  not bound"}, 10},
+		{"bound", iss.Token(audience, bearertest.Claims{"cnf": 1}), 1, []string{"FAIL  sender", "next:   -proof"}, 10},
 	}
 	for _, tt := range tests {
 		for _, how := range []string{"argument", "standard input"} {
@@ -147,16 +147,32 @@ refused: the token is malformed
 		}
 	}
 	var stdout strings.Builder
-	if got := run([]string{"-h"}, nil, &stdout, &stdout, bearer.Config{}); got != 0 || !strings.Contains(stdout.String(), "-issuer-template") {
+	if got := run([]string{"-h"}, nil, &stdout, &stdout, bearer.Config{}); got != 0 || !strings.Contains(stdout.String(), "-issuer-template") || !strings.Contains(stdout.String(), "from\nstandard input") {
 		t.Errorf("-h: exit status %d and %s, want 0 and the flags", got, stdout.String())
 	}
 }
 
 func TestBadFlags(t *testing.T) {
-	for _, args := range [][]string{{}, {"-issuer", "http://a.example", "-audience", "x", "token"}, {"-nonsense"}, {"-issuer", "https://a.example", "-audience", "x", "a", "b"}} {
+	for _, args := range [][]string{
+		{}, {"-nonsense"}, {"-issuer", "http://a.example", "-audience", "x", "token"}, {"-issuer", "https://a.example", "-audience", "x", "a", "b"},
+		{"-resource", "https://a.example", "token"}, {"-resource", "https://a.example", "-issuer", "https://a.example"},
+		{"-issuer", "https://a.example", "-audience", "x", "-proof", "p", "token"},
+		{"-issuer", "https://a.example", "-audience", "x", "-proof", "p", "-url", "a.example", "token"},
+		{"-issuer", "https://a.example", "-audience", "x", "-proof", "p", "-url", "https://a.example", "-method", "G E T", "token"},
+		{"-issuer", "https://a.example", "-audience", "x", "-url", "https://a.example", "token"},
+	} {
 		var stderr strings.Builder
 		if got := run(args, strings.NewReader(""), &stderr, &stderr, bearer.Config{}); got != 2 || stderr.Len() == 0 {
 			t.Errorf("%q: exit status %d and %q, want 2 and a message", args, got, stderr.String())
 		}
+	}
+}
+
+// A reason that this program does not know must not look as if all were well.
+func TestUnknownReason(t *testing.T) {
+	var stdout strings.Builder
+	status := explainVerdict(&stdout, nil, &bearer.Error{Status: 401, Reason: "news", Description: "something new"}, refusal{"hint": "h"}, nil)
+	if want := "\nrefused: something new\n  reason: news\n  hint:   h\n"; status != 1 || stdout.String() != want {
+		t.Errorf("exit status %d and %q, want 1 and %q", status, stdout.String(), want)
 	}
 }
