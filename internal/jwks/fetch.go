@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"example.com/bearer/internal/clip"
 )
@@ -29,31 +26,94 @@ type document struct {
 	unchanged bool // the one that was there before still holds
 }
 
+// A fetchError says what went wrong at which place. Its text never has the query
+// of a URL in it, which may be a secret.
+type fetchError struct {
+	text string
+	err  error // what errors.Is may ask for
+}
+
+func (e *fetchError) Error() string { return e.text }
+func (e *fetchError) Unwrap() error { return e.err }
+
 // A statusError is an HTTP status that is of no use.
 type statusError int
 
 func (e statusError) Error() string { return "status " + strconv.Itoa(int(e)) }
+
+var (
+	errNoAnswer = errors.New("no answer")
+	errRedirect = errors.New("redirect to another host or scheme")
+)
 
 func isGone(err error) bool {
 	var status statusError
 	return errors.As(err, &status) && (status == http.StatusNotFound || status == http.StatusGone)
 }
 
+// fetchFrom gets the key set at location.
+func (j *job) fetchFrom(ctx context.Context, location string) error {
+	d, err := j.get(ctx, location, "application/jwk-set+json, application/json", j.old)
+	if err != nil {
+		return err
+	}
+	life, said := softLife(d.header)
+	if d.unchanged {
+		// RFC 9111, section 4.3.4: what the answer does not say stays as it was.
+		again := *j.old
+		if said {
+			again.life = life
+		}
+		j.set = &again
+		return nil
+	}
+	set, err := j.read(d.text)
+	if err != nil {
+		return &fetchError{shown(location) + ": " + err.Error(), err}
+	}
+	set.url, set.etag, set.life = location, strings.Clone(d.header.Get("ETag")), life
+	j.set = set
+	return nil
+}
+
+// read reads a key set, and keeps its text if Cache is to have it.
+func (j *job) read(text string) (*Set, error) {
+	set, err := readSet(text, j.s.cfg.Algorithms, j.old)
+	if err == nil && j.s.cfg.Cache != nil {
+		set.keep(text)
+	}
+	return set, err
+}
+
 // get fetches a document. If old is from the same place, one that has not
 // changed since is not sent again.
-func (s *Source) get(ctx context.Context, location, accept string, old *Set) (document, error) {
+func (j *job) get(ctx context.Context, location, accept string, old *Set) (document, error) {
+	fail := func(kind, err error) (document, error) {
+		text := err.Error()
+		if kind == errNoAnswer {
+			text = kind.Error() + ": " + text
+		}
+		return document{}, &fetchError{withoutQuery(shown(location)+": "+text, location), errors.Join(kind, err)}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
 	if err != nil {
-		return document{}, err
+		return fail(nil, errors.New("not a URL"))
 	}
 	req.Header.Set("Accept", accept)
 	conditional := old != nil && old.url == location && old.etag != ""
 	if conditional {
 		req.Header.Set("If-None-Match", old.etag)
 	}
-	resp, err := s.client.Do(req)
+	resp, err := j.s.client.Do(req)
 	if err != nil {
-		return document{}, err
+		// net/http puts the whole URL before what went wrong.
+		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		if errors.Is(err, errRedirect) {
+			return fail(nil, err)
+		}
+		return fail(errNoAnswer, err)
 	}
 	defer resp.Body.Close()
 	d := document{header: resp.Header}
@@ -62,85 +122,94 @@ func (s *Source) get(ctx context.Context, location, accept string, old *Set) (do
 		return d, nil
 	}
 	if resp.StatusCode != http.StatusOK {
-		return d, fmt.Errorf("%s: %w", location, statusError(resp.StatusCode))
+		j.retryAfter = max(j.retryAfter, retryAfter(resp.Header))
+		return fail(nil, statusError(resp.StatusCode))
 	}
 	// Decompressed bytes are counted, so a small bomb is no way around it.
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
 	if err != nil {
-		return d, fmt.Errorf("%s: %w", location, err)
+		return fail(errNoAnswer, err)
 	}
 	if len(body) > maxDocument {
-		return d, fmt.Errorf("%s: more than %d bytes", location, maxDocument)
+		return fail(nil, errTooLarge)
 	}
 	d.text = string(body)
 	return d, nil
 }
 
-// life returns how long a key set with the response header h serves before a
-// newer one is looked for.
-func life(h http.Header) time.Duration {
-	var maxAge, age time.Duration
-	given := false
-	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
-		switch strings.ToLower(name) {
-		case "no-store", "no-cache":
-			return minLife
-		case "max-age":
-			maxAge, given = seconds(strings.Trim(value, `"`)), true
-		}
-	}
-	if !given {
-		return defaultLife - rand.N(defaultLife/10)
-	}
-	age = seconds(h.Get("Age"))
-	return min(max(maxAge-age, minLife), maxLife)
-}
-
-// seconds reads a delta-seconds (RFC 9111, section 1.2.2). What is none counts as
-// zero, and what is too large as a very long time.
-func seconds(s string) time.Duration {
-	n, err := strconv.ParseUint(s, 10, 31)
-	if errors.Is(err, strconv.ErrRange) {
-		n = math.MaxInt32
-	} else if err != nil {
-		n = 0
-	}
-	return time.Duration(n) * time.Second
-}
+var errTooLarge = fmt.Errorf("more than %d bytes", maxDocument)
 
 // newClient returns a client for metadata and keys that goes where it was sent:
-// a redirect to another host or scheme is not followed.
+// a redirect to another host or scheme is not followed. All else is that of c.
 func newClient(c *http.Client) *http.Client {
 	own := http.Client{}
 	if c != nil {
 		own = *c
 	}
 	own.CheckRedirect = func(req *http.Request, via []*http.Request) error {
-		if from := via[0].URL; req.URL.Scheme != from.Scheme || req.URL.Host != from.Host {
-			return fmt.Errorf("redirect to another host or scheme: %s", clip.String(req.URL.Scheme+"://"+req.URL.Host))
+		if origin(req.URL) != origin(via[0].URL) {
+			return fmt.Errorf("%w: %s", errRedirect, clip.String(origin(req.URL)))
 		}
 		if len(via) > maxRedirects {
-			return errors.New("too many redirects")
+			return fmt.Errorf("%w: too many", errRedirect)
 		}
 		return nil
 	}
 	return &own
 }
 
-// CheckURL reports what keeps raw from being a URL to fetch keys from.
-func CheckURL(raw string) error {
+// origin returns scheme, host and port of u in one spelling: letter case does not
+// count, nor does it count whether the default port is named (RFC 9110, section
+// 4.2.3).
+func origin(u *url.URL) string {
+	scheme, host, port := strings.ToLower(u.Scheme), strings.ToLower(u.Hostname()), u.Port()
+	if port == "" {
+		port = map[string]string{"https": "443", "http": "80"}[scheme]
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// CheckURL reports what keeps raw from being a URL to fetch keys from: it must use
+// https, or http to this host.
+func CheckURL(raw string) error { return checkURL(raw, false) }
+
+// CheckInsecureURL is CheckURL where http may go to any host.
+func CheckInsecureURL(raw string) error { return checkURL(raw, true) }
+
+func checkURL(raw string, insecure bool) error {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil, u.Hostname() == "", u.Opaque != "", u.User != nil, u.Fragment != "":
-		return fmt.Errorf("%q is not an absolute https URL without user and fragment", clip.String(raw))
-	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+		return fmt.Errorf("%q is not an absolute https URL without user and fragment", shown(raw))
+	case u.Scheme == "https", u.Scheme == "http" && (insecure || isLoopback(u.Hostname())):
 		return nil
 	}
-	return fmt.Errorf("%q must use https (http is for loopback hosts only)", clip.String(raw))
+	return fmt.Errorf("%q must use https (http is for loopback hosts, and for others with InsecureHTTP)", shown(raw))
 }
 
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return strings.EqualFold(host, "localhost") || ip.IsLoopback()
+}
+
+// shown returns as much of a URL as may be logged: no password, no query.
+func shown(raw string) string {
+	raw, _, _ = strings.Cut(raw, "?")
+	if scheme, rest, ok := strings.Cut(raw, "://"); ok {
+		host, path, slash := strings.Cut(rest, "/")
+		host = host[strings.LastIndexByte(host, '@')+1:]
+		raw = scheme + "://" + host
+		if slash {
+			raw += "/" + path
+		}
+	}
+	return clip.String(raw)
+}
+
+// withoutQuery takes the query of location out of a text that other code wrote.
+func withoutQuery(text, location string) string {
+	if i := strings.IndexByte(location, '?'); i >= 0 {
+		return strings.ReplaceAll(text, location[i:], "")
+	}
+	return text
 }

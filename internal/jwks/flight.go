@@ -2,27 +2,29 @@ package jwks
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
-
-	"example.com/bearer/internal/clip"
 )
-
-const maxErrorText = 500 // bytes of why a fetch failed, in logs
 
 // A fetch is one attempt to get the keys. All who need its result share it.
 type fetch struct {
-	number  int64
-	started time.Time
-	done    chan struct{} // closed when err is set
-	err     error
+	started  time.Time
+	deadline time.Time // when its time is over, whether it has ended or not
+	cancel   context.CancelFunc
+	done     chan struct{} // closed when it has ended
 }
+
+// fetchSlack is how long after its timeout a fetch is given up. Until then it is
+// expected to end by itself.
+const fetchSlack = 2 * time.Second
 
 // wait waits until f is done, ctx is, or d is over. It reports whether f is.
 func (f *fetch) wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -34,61 +36,98 @@ func (f *fetch) wait(ctx context.Context, d time.Duration) bool {
 	return false
 }
 
+// A haul is what a fetch brought, and what it learned on the way there.
+type haul struct {
+	set        *Set
+	cached     bool  // set is from Cache, and the issuer was not asked
+	place      place // where the keys are now
+	retryAfter time.Duration
+}
+
+// flying returns the fetch in flight, or nil. s.mu is held.
+//
+// A fetch whose time is over is given up: machine or process stood still
+// meanwhile, and whatever it still brings is of before that. This is no failure of
+// the issuer's, so that the next one need not wait.
+func (s *Source) flying(now time.Time) *fetch {
+	if f := s.inflight; f != nil && !before(now, f.deadline) {
+		s.inflight = nil
+		f.cancel()
+		close(f.done)
+	}
+	return s.inflight
+}
+
 // start starts a fetch. s.mu is held, and s.inflight is nil.
 func (s *Source) start(now time.Time) *fetch {
-	f := &fetch{number: s.fetches.Add(1), started: now, done: make(chan struct{})}
+	// Its own context: no request that waits may take the fetch away from the
+	// others.
+	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	f := &fetch{started: now, deadline: now.Add(fetchTimeout + fetchSlack), cancel: cancel, done: make(chan struct{})}
 	s.inflight = f
-	old := s.current.Load()
-	if old != nil && (s.failures > 0 || now.Before(old.idle)) {
-		s.due.Store(never) // until f is done
-	}
+	old, at := s.set(), s.place
 	go func() {
-		// Its own context: no request that waits may take the fetch away from
-		// the others.
-		ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 		defer cancel()
-		var fresh *Set
-		err := errors.New("the HTTP client did not return")
-		defer func() {
-			// A client that panics takes down neither the API nor the keys.
-			if p := recover(); p != nil {
-				err = fmt.Errorf("the fetch panicked: %v", p)
-			}
-			s.finish(f, old, fresh, err)
-		}()
-		fresh, err = s.fetch(ctx, old)
+		h, err := s.bring(ctx, old, at)
+		s.finish(f, old, h, err)
 	}()
 	return f
 }
 
+// bring gets a set to replace old. While there is none it asks Cache first.
+func (s *Source) bring(ctx context.Context, old *Set, at place) (haul, error) {
+	if s.cfg.Cache != nil && (old == nil || !before(time.Now(), old.expires)) {
+		if set := s.readCache(ctx, old); set != nil {
+			if at.url == "" {
+				at.url = set.url
+			}
+			return haul{set: set, cached: true, place: at}, nil
+		}
+	}
+	number := s.fetches.Add(1)
+	j, err := guard(ctx, &s.calls, func(ctx context.Context) (*job, error) {
+		j := &job{s: s, old: old, haul: haul{place: at}}
+		err := j.fetch(ctx)
+		return j, err
+	})
+	if j == nil { // it did not come back
+		at.until = time.Time{}
+		return haul{place: at}, err
+	}
+	if err == nil {
+		j.set.number = number
+	}
+	return j.haul, err
+}
+
 // finish takes note of what came of f, which was to replace old.
-func (s *Source) finish(f *fetch, old, fresh *Set, err error) {
+func (s *Source) finish(f *fetch, old *Set, h haul, err error) {
 	s.mu.Lock()
 	now := time.Now()
-	failures := s.failures
-	if err != nil {
-		s.failed(f, now, err)
-	} else {
-		s.succeeded(f, now, old, fresh)
+	if s.flying(now) != f {
+		s.mu.Unlock()
+		return // given up
 	}
 	s.inflight = nil
-	f.err = err
+	was := s.state(old, now)
+	s.place = h.place
+	if err != nil {
+		s.failed(f, now, err, h.retryAfter)
+	} else {
+		s.succeeded(now, old, h)
+	}
+	is := s.state(s.set(), now)
+	s.schedule(now)
 	close(f.done)
 	s.mu.Unlock()
 
-	// Outside the lock, and no reason to end the program either: a log handler
-	// is foreign code.
-	defer func() { _ = recover() }()
-	switch {
-	case err != nil && failures == 0:
-		s.cfg.Log.Warn("bearer: keys cannot be fetched", "issuer", s.cfg.Issuer, "error", clip.To(err.Error(), maxErrorText), "keys_at_hand", old != nil)
-	case err == nil:
-		s.logFetched(old, fresh, failures)
-	}
+	// Outside the lock: a log handler and a cache are foreign code.
+	s.log.changed(s.cfg.Log, s.cfg.Issuer, was, is)
+	s.writeCache()
 }
 
 // failed notes that f failed, and when to try again. s.mu is held.
-func (s *Source) failed(f *fetch, now time.Time, err error) {
+func (s *Source) failed(f *fetch, now time.Time, err error, retryAfter time.Duration) {
 	pause := min(minBackoff<<min(s.failures, 10), maxBackoff)
 	s.failures++
 	s.lastErr = err
@@ -98,23 +137,36 @@ func (s *Source) failed(f *fetch, now time.Time, err error) {
 	if limit := f.started.Add(maxBackoff); s.retryAt.After(limit) {
 		s.retryAt = limit
 	}
-	s.due.Store(int64(s.retryAt.Sub(s.epoch)))
+	// RFC 9110, section 10.2.3.
+	if asked := now.Add(min(retryAfter, maxRetryAfter)); asked.After(s.retryAt) {
+		s.retryAt = asked
+	}
 }
 
-// succeeded puts fresh, which f brought, in the place of old. s.mu is held.
-func (s *Source) succeeded(f *fetch, now time.Time, old, fresh *Set) {
-	s.failures, s.lastErr, s.retryAt = 0, nil, time.Time{}
-	fresh.number = f.number
-	fresh.fetched = now
-	fresh.refresh = now.Add(time.Duration(float64(fresh.life) * refreshPart))
-	fresh.idle = now.Add(2 * fresh.life)
-	fresh.expires = now.Add(fresh.life + graceLife)
-	for kid, until := range s.missing {
-		if !now.Before(until) {
-			delete(s.missing, kid)
-		}
+// succeeded puts the set in h, which a fetch or Cache brought, in the place of
+// old. s.mu is held.
+func (s *Source) succeeded(now time.Time, old *Set, h haul) {
+	fresh := h.set
+	if h.cached {
+		// Whether the issuer can be had is as unknown as before, but may be
+		// found out at once.
+		s.retryAt = time.Time{}
+		s.kept.sum, s.kept.at = fresh.sum, fresh.fetched
+	} else {
+		s.failures, s.lastErr, s.retryAt = 0, nil, time.Time{}
+		fresh.fetched = now
 	}
-	s.current.Store(fresh)
+	life := fresh.life
+	if len(fresh.keys) == 0 {
+		life = minLife // probably a mistake, which will be mended
+	}
+	// The servers of one API must not all come back at the same moment.
+	life -= rand.N(life / 10)
+	fresh.refresh = fresh.fetched.Add(time.Duration(float64(life) * refreshPart))
+	fresh.idle = fresh.fetched.Add(2 * life)
+	fresh.expires = fresh.fetched.Add(life + graceLife)
+	s.unknown.forget(now)
+	s.current.Store(&view{set: fresh})
 	if old != nil {
 		for identity, gone := range old.keys {
 			if fresh.keys[identity] == nil {
@@ -122,34 +174,4 @@ func (s *Source) succeeded(f *fetch, now time.Time, old, fresh *Set) {
 			}
 		}
 	}
-	s.due.Store(int64(fresh.refresh.Sub(s.epoch)))
-}
-
-// logFetched logs what is new with a fetched set. Nothing is new with most.
-func (s *Source) logFetched(old, fresh *Set, failures int) {
-	log, issuer := s.cfg.Log, s.cfg.Issuer
-	if failures > 0 {
-		log.Info("bearer: keys can be fetched again", "issuer", issuer, "failed_fetches", failures)
-	}
-	if old == nil {
-		old = &Set{}
-	}
-	added, removed := without(fresh.keys, old.keys), without(old.keys, fresh.keys)
-	if len(added)+len(removed) > 0 {
-		log.Info("bearer: keys changed", "issuer", issuer, "keys", len(fresh.keys), "added", added, "removed", removed)
-	}
-	if fresh.skipped > 0 && !slices.Equal(fresh.reasons, old.reasons) {
-		log.Warn("bearer: keys skipped", "issuer", issuer, "skipped", fresh.skipped, "reasons", fresh.reasons)
-	}
-}
-
-// without lists the ids of the keys in a that are not in b, but not too many.
-func without(a, b map[string]*Key) []string {
-	var ids []string
-	for identity, k := range a {
-		if b[identity] == nil && len(ids) < maxReasons {
-			ids = append(ids, clip.String(k.ID))
-		}
-	}
-	return ids
 }

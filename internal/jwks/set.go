@@ -2,6 +2,7 @@ package jwks
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,12 +55,15 @@ type Set struct {
 	reasons    []string        // why not, of the first few
 
 	url, etag string
-	life      time.Duration // soft
-	number    int64         // of the fetch that brought it
+	life      time.Duration // soft, as the issuer has it
+	number    int64         // of the fetch that brought it; 0 if it is from Cache
 	fetched   time.Time
 	refresh   time.Time // when to get a newer one
-	idle      time.Time // nobody looked for one since long
+	idle      time.Time // when it is so old that requests wait for a newer one
 	expires   time.Time // when the set serves no more
+
+	document string            // what it was read from, if Cache is to have it
+	sum      [sha256.Size]byte // of document
 }
 
 // A selector is what a token says of its key. The id is empty if it says none.
@@ -74,12 +78,14 @@ func (s *Set) Candidates(alg, kid string) (found []Candidate, listed bool) {
 }
 
 // readSet reads a JWK set (RFC 7517, section 5) for a verifier that accepts the
-// given algorithms. Keys that cannot be used are skipped one by one; a set without
-// any that can is refused. Keys that are in old, which may be nil, too are taken
-// from there.
+// given algorithms. Keys that cannot be used are skipped one by one, even if none
+// is left: what the issuer no longer publishes usably is withdrawn. Only a document
+// without any key in it is refused. Keys that are in old, which may be nil, too are
+// taken from there.
 func readSet(document string, accepted []string, old *Set) (*Set, error) {
 	s := &Set{keys: make(map[string]*Key), listed: make(map[string]bool)}
 	groups := make(map[selector][]*Key)
+	hasKey := false
 	// What is wrong inside of a key is wrong with that key only.
 	o := strictjson.Object{Text: document, LooseBelow: true}
 	for o.Next() {
@@ -89,8 +95,9 @@ func readSet(document string, accepted []string, old *Set) (*Set, error) {
 		for element := range o.Value.Elements() {
 			k, kid, err := readKey(strings.Clone(string(element)), accepted) // a key that stays must not keep the document
 			if kid != "" {
-				s.listed[kid] = true
+				s.listed[strings.Clone(kid)] = true
 			}
+			hasKey = hasKey || err == nil || isKey(element)
 			if err != nil {
 				if s.skipped++; s.skipped <= maxReasons {
 					s.reasons = append(s.reasons, fmt.Sprintf("%q: %s", clip.String(kid), clip.String(err.Error())))
@@ -117,8 +124,8 @@ func readSet(document string, accepted []string, old *Set) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the key set is %w", err)
 	}
-	if len(s.keys) == 0 {
-		return nil, fmt.Errorf("the key set has no usable key; %d skipped %q", s.skipped, s.reasons)
+	if !hasKey {
+		return nil, fmt.Errorf("the key set has no key in it; %d skipped %q", s.skipped, s.reasons)
 	}
 	s.candidates = make(map[selector][]Candidate, len(groups))
 	for by, keys := range groups {
@@ -127,6 +134,18 @@ func readSet(document string, accepted []string, old *Set) (*Set, error) {
 		}
 	}
 	return s, nil
+}
+
+// isKey reports whether an element of a JWK set is a key, if perhaps one that
+// cannot be used: an object with a key type (RFC 7517, section 4.1).
+func isKey(element strictjson.Value) bool {
+	o := strictjson.Object{Text: string(element), LooseBelow: true}
+	for o.Next() {
+		if kty, ok := o.Value.Text(); ok && o.Name == "kty" && kty != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // readKey reads one element of a JWK set. The key id is returned with an error

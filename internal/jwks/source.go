@@ -7,9 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,53 +15,56 @@ import (
 
 // When keys are fetched, and how long they serve.
 const (
-	fetchTimeout = 4500 * time.Millisecond // discovery included
-	waitTimeout  = 4700 * time.Millisecond // how long a request waits; its reply goes out within 5 s
+	fetchTimeout = 15 * time.Second        // discovery included
+	waitTimeout  = 4700 * time.Millisecond // how long a request waits for a fetch; its reply goes out within 5 s
 
-	defaultLife = 10 * time.Minute // soft life of a key set that says nothing of it, up to a tenth less
-	minLife     = time.Minute      // … and the bounds if Cache-Control does
+	defaultLife = 10 * time.Minute // soft life of a key set that says nothing of it
+	minLife     = time.Minute      // … and the bounds if its headers do
 	maxLife     = time.Hour
 	refreshPart = 0.8            // part of the soft life after which a look-up starts a refresh
 	graceLife   = 24 * time.Hour // how long a set serves beyond its soft life while no other can be had
-	idleWait    = time.Second    // how long a request waits for the refresh of a set that was long idle
+	idleWait    = time.Second    // how long requests wait for the refresh of a set that was long idle
 
-	minBackoff = time.Second // wait after a failed fetch, doubling
-	maxBackoff = 15 * time.Second
-
-	unknownBurst   = 3               // fetches at once for unknown key ids
-	unknownEvery   = 8 * time.Second // … and how often after that
-	maxMissing     = 1024            // key ids known to be in no set
-	missingExpires = 30 * time.Second
+	minBackoff    = time.Second // wait after a failed fetch, doubling
+	maxBackoff    = 15 * time.Second
+	maxRetryAfter = time.Minute // … and if the issuer says how long
 )
 
 // ErrUnknownKey says that the issuer has no key with the id that was asked for, as
 // far as it may be asked.
 var ErrUnknownKey = errors.New("the issuer has no such key")
 
+// errSlow is why keys cannot be had while the first fetch is on its way.
+var errSlow = errors.New("the issuer has not answered yet")
+
 // An UnavailableError says that keys cannot be had at present.
 type UnavailableError struct {
 	RetryAfter time.Duration // at least a second
-	Err        error         // why; that of the caller's context if it was done first; may be nil
+	Err        error         // why; that of the caller's context if it was done first
 }
 
-func (e *UnavailableError) Error() string {
-	if e.Err == nil {
-		return "the issuer's keys cannot be had"
-	}
-	return "the issuer's keys cannot be had: " + e.Err.Error()
-}
+func (e *UnavailableError) Error() string { return "the issuer's keys cannot be had: " + e.Err.Error() }
 
 // Unwrap returns e.Err.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
 // A Config says whose keys a Source holds. All of it has been checked before.
 type Config struct {
-	Issuer     string       // as the metadata name it
-	Base       string       // where discovery starts
-	URL        string       // of the key set; empty: found by discovery
-	Client     *http.Client // nil: one with http.DefaultTransport
-	Log        *slog.Logger
-	Algorithms []string // keys that serve none of these are of no use
+	Issuer       string       // as the metadata name it
+	Base         string       // where discovery starts
+	URL          string       // of the key set; empty: found by discovery
+	InsecureHTTP bool         // plain http also to a host that is not this one
+	Client       *http.Client // nil: one with http.DefaultTransport
+	Log          *slog.Logger
+	Algorithms   []string // keys that serve none of these are of no use
+
+	// Fetch, if it is set, brings the key set in place of discovery and HTTP.
+	Fetch func(ctx context.Context) ([]byte, error)
+
+	// Cache, if it is set, keeps the key set outside of the process, under
+	// CacheName or, if that is empty, a name made from Issuer and URL.
+	Cache     Cache
+	CacheName string
 }
 
 // A Source holds the keys of one issuer. They are fetched when a request needs
@@ -82,38 +83,50 @@ type Config struct {
 //   - A fetch failed: the old set serves on for a day, unknown key ids are
 //     refused as unavailable, and callers start the next try when it is due
 //     (finish).
+//
+// The client, Fetch and Cache are foreign code. They run in goroutines of their
+// own (guard), never under the lock or on a caller's.
 type Source struct {
 	cfg    Config
 	client *http.Client
-	epoch  time.Time // what due counts from
 
-	current atomic.Pointer[Set] // nil until the first fetch succeeded
-	due     atomic.Int64        // before that, Current has nothing to do but to load: nanoseconds after epoch
-	fetches atomic.Int64        // begun so far
+	current    atomic.Pointer[view] // nil until there is a set
+	fetches    atomic.Int64         // begun so far
+	calls      running              // of the client and of Fetch
+	cacheCalls running
+	log        stateLog
 
-	mu       sync.Mutex // guards what follows, and changes of current and due
+	mu       sync.Mutex // guards what follows, and changes of current
 	inflight *fetch     // nil if there is none
 	failures int        // since the last success
 	retryAt  time.Time  // no fetch before that
 	lastErr  error
-	unknown  bucket
-	missing  map[string]time.Time // key ids that a fetch did not bring: until when that is believed
+	place    place // where the keys are
+	unknown  unknown
+	kept     kept // what Cache has
+}
 
-	// Used by the fetch in flight only.
-	metadata      string // the key set's URL, from discovery
-	metadataUntil time.Time
+// A view is what callers see: a set, and how long there is nothing to do but to
+// serve it.
+type view struct {
+	set *Set
+	due time.Time
 }
 
 // New returns a Source. It fetches nothing yet.
 func New(cfg Config) *Source {
-	return &Source{cfg: cfg, client: newClient(cfg.Client), epoch: time.Now(), missing: make(map[string]time.Time)}
+	s := &Source{cfg: cfg, client: newClient(cfg.Client), unknown: newUnknown()}
+	if s.cfg.CacheName == "" {
+		s.cfg.CacheName = s.cacheName()
+	}
+	return s
 }
 
 // Stats is the state of a Source at one moment.
 type Stats struct {
 	Keys      int       // usable ones at hand
-	FetchedAt time.Time // zero before the first fetch succeeded
-	Err       error     // why the latest fetch failed; nil if it did not
+	FetchedAt time.Time // of the set at hand; zero before there is one
+	Err       error     // why the latest fetch failed, or the metadata for long; else nil
 	Fetches   int64     // begun so far
 }
 
@@ -121,21 +134,33 @@ type Stats struct {
 func (s *Source) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
 	stats := Stats{Err: s.lastErr, Fetches: s.fetches.Load()}
-	if set := s.current.Load(); set != nil {
+	if stats.Err == nil && s.place.failsForLong(now) {
+		stats.Err = s.place.err
+	}
+	if set := s.set(); set != nil {
 		stats.FetchedAt = set.fetched
-		if time.Now().Before(set.expires) {
+		if before(now, set.expires) {
 			stats.Keys = len(set.keys)
 		}
 	}
 	return stats
 }
 
+// set returns the set at hand, or nil.
+func (s *Source) set() *Set {
+	if v := s.current.Load(); v != nil {
+		return v.set
+	}
+	return nil
+}
+
 // AtHand returns the key set to serve a request from that came now, or nil if there
 // is none or a fetch may be due: that is for Current, which can take its time.
 func (s *Source) AtHand(now time.Time) *Set {
-	if set := s.current.Load(); set != nil && now.Before(set.expires) && int64(now.Sub(s.epoch)) < s.due.Load() {
-		return set
+	if v := s.current.Load(); v != nil && before(now, v.due) {
+		return v.set
 	}
 	return nil
 }
@@ -146,89 +171,74 @@ func (s *Source) Current(ctx context.Context, now time.Time) (*Set, error) {
 	if set := s.AtHand(now); set != nil {
 		return set, nil
 	}
+	for came := now; ; now = time.Now() {
+		set, f, patience := s.look(came, now)
+		switch {
+		case patience > 0 && f.wait(ctx, patience):
+			// Whatever f brought is looked at in the next round, which waits
+			// for another fetch if for any, and never beyond the patience that
+			// is counted from came or from that fetch's start.
+			continue
+		case set != nil && ctx.Err() == nil:
+			return set, nil
+		}
+		return nil, s.unavailable(time.Now(), ctx.Err())
+	}
+}
 
+// look decides for a request that came at came what serves it: set, or nil if none
+// can, and before that f, if it ends within patience. It starts a fetch when one
+// is due.
+func (s *Source) look(came, now time.Time) (set *Set, f *fetch, patience time.Duration) {
 	s.mu.Lock()
-	set := s.current.Load()
-	f := s.inflight
-	if f == nil && !now.Before(s.retryAt) && (set == nil || s.failures > 0 || !now.Before(set.refresh)) {
+	defer s.mu.Unlock()
+	set, f = s.set(), s.flying(now)
+	expired := set == nil || !before(now, set.expires)
+	if f == nil && !before(now, s.retryAt) && (expired || s.failures > 0 || !before(now, set.refresh)) {
 		f = s.start(now)
 	}
-	var patience time.Duration
+	if expired || s.useless(set) {
+		set = nil
+	}
 	switch {
-	case set == nil || !now.Before(set.expires):
-		set, patience = nil, waitTimeout
-	case f != nil && s.failures == 0 && !now.Before(set.idle):
+	case f == nil:
+	case set == nil && came.Sub(f.started) < waitTimeout:
+		// A fetch that has outlasted the patience of those who waited for it
+		// from its start is not waited for by others.
+		patience = came.Add(waitTimeout).Sub(now)
+	case set != nil && !before(now, set.idle):
 		// Keys may have been withdrawn long since. But if the issuer does not
-		// answer soon the old set has to do, and if it failed to, does already.
+		// answer soon the old set has to do. Each try is given that time once.
 		patience = f.started.Add(idleWait).Sub(now)
 	}
-	s.mu.Unlock()
-
-	switch {
-	case set != nil && patience <= 0:
-		return set, nil
-	case f == nil:
-		return nil, s.unavailable(now, nil)
-	case f.wait(ctx, patience) && f.err == nil:
-		return s.current.Load(), nil
-	case set != nil && ctx.Err() == nil:
-		return set, nil
-	}
-	return nil, s.unavailable(time.Now(), ctx.Err())
+	s.schedule(now)
+	return set, f, patience
 }
 
-// An Arrival is when a token came, by the clock and in the order of fetches. A
-// fetch that began later tells whether the issuer has the token's key. A fetch
-// already in flight proves nothing, since its answer may predate the key.
-type Arrival struct {
-	at      time.Time
-	fetches int64 // begun before
-}
+// useless reports whether set cannot say of any token that it is at fault: no key
+// is left in it, and whether that is still so is not known.
+func (s *Source) useless(set *Set) bool { return len(set.keys) == 0 && s.failures > 0 }
 
-// Arrival returns that of a token that came now.
-func (s *Source) Arrival(now time.Time) Arrival { return Arrival{now, s.fetches.Load()} }
-
-// AwaitNewer returns a newer set than old for a token whose key old does not hold:
-// the issuer may have begun to sign with a new key. The error is ErrUnknownKey or
-// an *UnavailableError. It is ErrUnknownKey at the latest when old comes from a
-// fetch that began after the token came, so a caller that looks into set after set
-// comes to an end.
-//
-// Strangers can send such tokens too. So a bucket bounds how many of these
-// fetches there are, and a key id that a fetch did not bring is not asked for
-// again for a while. Known keys never wait for any of this.
-func (s *Source) AwaitNewer(ctx context.Context, old *Set, kid string, a Arrival) (*Set, error) {
-	s.mu.Lock()
-	now := time.Now()
-	if set := s.current.Load(); set != old {
-		s.mu.Unlock()
-		return set, nil
+// schedule sets until when callers have nothing to do but to serve the set at
+// hand. s.mu is held.
+func (s *Source) schedule(now time.Time) {
+	set := s.set()
+	if set == nil {
+		return
 	}
-	f := s.inflight
-	switch {
-	case s.failures > 0 && f == nil && now.Before(s.retryAt):
-		// What is not known here may be a new key that cannot be seen.
-		s.mu.Unlock()
-		return nil, s.unavailable(now, nil)
-	case s.failures > 0 && f == nil:
-		f = s.start(now)
+	due := set.refresh
+	switch f := s.inflight; {
+	case s.useless(set), f != nil && !before(now, set.idle) && before(now, f.started.Add(idleWait)):
+		due = time.Time{} // everybody has to wait, or to be refused
+	case f != nil:
+		due = f.deadline
 	case s.failures > 0:
-	case old.number > a.fetches:
-		// The issuer was asked since the token came and does not have the key.
-		s.miss(kid, now)
-		fallthrough
-	case now.Before(s.missing[kid]), f == nil && !s.unknown.take(now):
-		s.mu.Unlock()
-		return nil, ErrUnknownKey
-	case f == nil:
-		f = s.start(now)
+		due = s.retryAt
 	}
-	s.mu.Unlock()
-
-	if f.wait(ctx, a.at.Add(waitTimeout).Sub(now)) && f.err == nil {
-		return s.current.Load(), nil
+	if set.expires.Before(due) {
+		due = set.expires
 	}
-	return nil, s.unavailable(time.Now(), ctx.Err())
+	s.current.Store(&view{set, due})
 }
 
 // unavailable returns the error for a caller whose key cannot be had at present.
@@ -236,39 +246,24 @@ func (s *Source) AwaitNewer(ctx context.Context, old *Set, kid string, a Arrival
 func (s *Source) unavailable(now time.Time, done error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := &UnavailableError{RetryAfter: max(s.retryAt.Sub(now), time.Second), Err: done}
-	if done == nil {
+	next := s.retryAt
+	if s.inflight != nil {
+		next = s.inflight.started.Add(fetchTimeout + minBackoff) // more is known by then
+	}
+	e := &UnavailableError{RetryAfter: max(next.Sub(now), time.Second), Err: done}
+	if e.Err == nil {
 		e.Err = s.lastErr
+	}
+	if e.Err == nil {
+		e.Err = errSlow
 	}
 	return e
 }
 
-// miss notes that the issuer has no key with this id. A token without key id
-// leaves no note: it stands for no key in particular.
-func (s *Source) miss(kid string, now time.Time) {
-	if kid != "" && len(s.missing) < maxMissing {
-		// The string is part of a stranger's token: a copy keeps only the id.
-		s.missing[strings.Clone(kid)] = now.Add(missingExpires)
-	}
-}
+// before reports whether now is before t by each of the two clocks that a time
+// holds. The monotonic one stands still while a machine is suspended, and the wall
+// clock may be set back.
+func before(now, t time.Time) bool { return now.Before(t) && now.Round(0).Before(t.Round(0)) }
 
-// A bucket bounds the fetches that strangers can cause. Its zero value is full.
-type bucket struct {
-	owed time.Time // when it will be full again
-}
-
-func (b *bucket) take(now time.Time) bool {
-	full := b.owed
-	if full.Before(now) {
-		full = now
-	}
-	full = full.Add(unknownEvery)
-	if full.Sub(now) > unknownBurst*unknownEvery {
-		return false
-	}
-	b.owed = full
-	return true
-}
-
-// never is a time that due does not reach.
-const never = math.MaxInt64
+// since returns how long ago t was by the clock that says more.
+func since(now, t time.Time) time.Duration { return max(now.Sub(t), now.Round(0).Sub(t.Round(0))) }
