@@ -192,6 +192,7 @@ func (b *bed) unavailable(token string) *jwks.UnavailableError {
 	if !errors.As(err, &e) || e.RetryAfter < time.Second || e.Err == nil {
 		b.Fatalf("got %v, want an UnavailableError with a reason and a second or more", err)
 	}
+	synctest.Wait() // for the log
 	return e
 }
 
