@@ -156,9 +156,9 @@ func (s *Source) writeCache() {
 			s.kept.sum, s.kept.at = set.sum, set.fetched
 		}
 		s.mu.Unlock()
+		s.log.ofCache(s.cfg.Log, s.cfg.Issuer, "bearer: keys cannot be kept", err)
 		if err != nil {
-			s.log.ofCache(s.cfg.Log, s.cfg.Issuer, "bearer: keys cannot be kept", err)
-			return
+			return // until the next fetch
 		}
 	}
 }

@@ -78,19 +78,18 @@ func (l *stateLog) changed(log *slog.Logger, issuer string, was, is state) {
 	}
 }
 
-// ofCache writes that something is wrong with Cache, but not the same thing twice
-// in a row. A nil err says that nothing is.
+// ofCache writes what is wrong with Cache, but not twice in a row. A nil err says
+// that nothing is.
 func (l *stateLog) ofCache(log *slog.Logger, issuer, what string, err error) {
 	defer func() { _ = recover() }()
-	told := ""
-	if err != nil {
-		told = what + text(err)
+	if err == nil {
+		what = ""
 	}
 	l.mu.Lock()
-	same := l.cache == told
-	l.cache = told
+	told := l.cache
+	l.cache = what
 	l.mu.Unlock()
-	if err != nil && !same {
+	if err != nil && what != told {
 		log.Warn(what, "issuer", issuer, "error", text(err))
 	}
 }
