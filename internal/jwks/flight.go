@@ -12,6 +12,9 @@ type fetch struct {
 	deadline time.Time // when its time is over, whether it has ended or not
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when it has ended
+
+	// The key id that an unknown key's token caused it for; s.mu guards it.
+	kid string
 }
 
 // fetchSlack is how long after its timeout a fetch is given up. Until then it is
@@ -85,12 +88,9 @@ func (s *Source) bring(ctx context.Context, old *Set, at place) (haul, error) {
 		}
 	}
 	number := s.fetches.Add(1)
-	j, err := guard(ctx, &s.calls, func(ctx context.Context) (*job, error) {
-		j := &job{s: s, old: old, haul: haul{place: at}}
-		err := j.fetch(ctx)
-		return j, err
-	})
-	if j == nil { // it did not come back
+	its := &job{s: s, old: old, haul: haul{place: at}}
+	j, err := guard(ctx, &s.calls, func(ctx context.Context) (*job, error) { return its, its.fetch(ctx) })
+	if j == nil { // it did not come back, and may yet write to what is its own
 		at.until = time.Time{}
 		return haul{place: at}, err
 	}
@@ -115,6 +115,11 @@ func (s *Source) finish(f *fetch, old *Set, h haul, err error) {
 		s.failed(f, now, err, h.retryAfter)
 	} else {
 		s.succeeded(now, old, h)
+		if f.kid != "" && !h.set.listed[f.kid] {
+			// Now, and not when those who wait look into the set: whoever comes
+			// between the two would cause the next fetch.
+			s.unknown.miss(f.kid, h.set.number, now)
+		}
 	}
 	is := s.state(s.set(), now)
 	s.schedule(now)

@@ -88,6 +88,7 @@ func (s *Source) AwaitNewer(ctx context.Context, old *Set, kid string, a Arrival
 		}
 		if f == nil {
 			f = s.start(now)
+			f.kid = strings.Clone(kid)
 			s.schedule(now)
 		}
 		s.mu.Unlock()

@@ -26,18 +26,25 @@ func TestUnknownKey(t *testing.T) {
 // What a fetch did not bring is believed for 4 s, and for the same key id for
 // twice as long each time, up to 15 s.
 func TestBelief(t *testing.T) {
-	each(t, map[string]func(b *bed) string{
-		"key id": func(b *bed) string { return b.unknown("x") },
-		"none":   func(b *bed) string { return b.forged("") },
-	}, func(t *testing.T, b *bed, token func(*bed) string) {
+	each(t, map[string]struct {
+		token func(b *bed) string
+		n     int // at once, after each belief
+	}{
+		"key id": {func(b *bed) string { return b.unknown("x") }, 10},
+		"none":   {func(b *bed) string { return b.forged("") }, 1},
+	}, func(t *testing.T, b *bed, row struct {
+		token func(b *bed) string
+		n     int
+	}) {
+		token := row.token
 		b.want("first", token(b), 401, 0, 1)
 		for i, seconds := range []time.Duration{4, 8, 15, 15, 15} {
 			time.Sleep(seconds*time.Second - time.Millisecond)
 			b.want(fmt.Sprint("within belief ", i), token(b), 401, 0, 0)
 			time.Sleep(time.Millisecond)
 			// Many at once are one more time and not many.
-			if got := b.atOnce(10, func(int) string { return token(b) }); got[401] != 10 || b.fetches() != 1 {
-				t.Errorf("after belief %d: %v, want 401 for all and one fetch", i, got)
+			if got, n := b.atOnce(row.n, func(int) string { return token(b) }), b.fetches(); got[401] != row.n || n != 1 {
+				t.Errorf("after belief %d: %v and %d fetches, want 401 for all and one", i, got, n)
 			}
 		}
 		time.Sleep(time.Minute)
@@ -291,8 +298,8 @@ func TestUnknownKeysAreBounded(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		for round := range 20 {
-			if got := b.atOnce(300, func(i int) string { return b.unknown(fmt.Sprint(round, i, string(long))) }); got[401] != 300 {
+		for round := range 12 {
+			if got := b.atOnce(200, func(i int) string { return b.unknown(fmt.Sprint(round, "-", i, string(long))) }); got[401] != 200 {
 				t.Errorf("unknown keys: %v, want 401 for all", got)
 			}
 			time.Sleep(5 * time.Second)
@@ -300,7 +307,7 @@ func TestUnknownKeysAreBounded(t *testing.T) {
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 14<<20 {
-			t.Errorf("6,000 key ids of 10 KB keep %d MiB", grown>>20)
+			t.Errorf("2,400 key ids of 10 KB keep %d MiB", grown>>20)
 		}
 		time.Sleep(time.Minute)
 		b.fetches()
