@@ -333,6 +333,7 @@ func TestObserveWithoutKeys(t *testing.T) {
 		if n := strings.Count(log.String(), "request refused"); n != 1 {
 			t.Errorf("a request without keys: %d records, want 1", n)
 		}
+		time.Sleep(15 * time.Second) // the fetch ends
 	})
 }
 
