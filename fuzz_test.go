@@ -209,7 +209,9 @@ func FuzzMetadata(f *testing.F) {
 		auth := newMiddleware(t, iss, func(c *bearer.Config) {
 			c.Client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 				asked = append(asked, r.URL)
-				if strings.HasPrefix(r.URL.Path, "/.well-known/") && len(asked) == 1 {
+				if len(asked) > 1 && r.URL.Path == "/.well-known/oauth-authorization-server" {
+					asked = asked[:1] // the next place of metadata
+				} else if len(asked) == 1 {
 					return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(metadata)), Request: r}, nil
 				}
 				return nil, errors.New("no")

@@ -679,6 +679,11 @@ func TestTokenExpires(t *testing.T) {
 
 // Every single bit of a token counts.
 func TestBitFlips(t *testing.T) {
+	// In virtual time: each key id that no key has may wait for a fetch.
+	synctest.Test(t, testBitFlips)
+}
+
+func testBitFlips(t *testing.T) {
 	for _, alg := range []string{"ES256", "EdDSA", "RS256"} {
 		iss, auth := newAuth(t)
 		iss.UseAlgorithm(alg)
