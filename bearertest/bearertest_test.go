@@ -242,9 +242,9 @@ func TestFaults(t *testing.T) {
 			takes      time.Duration
 		}{
 			"down":    {func(i *bearertest.Issuer) { i.SetDown(true) }, func(i *bearertest.Issuer) { i.SetDown(false) }, 503, 0},
-			"hanging": {func(i *bearertest.Issuer) { i.SetHanging(true) }, func(i *bearertest.Issuer) { i.SetHanging(false) }, 503, 4500 * time.Millisecond},
+			"hanging": {func(i *bearertest.Issuer) { i.SetHanging(true) }, func(i *bearertest.Issuer) { i.SetHanging(false) }, 503, 4700 * time.Millisecond},
 			"slow":    {func(i *bearertest.Issuer) { i.SetDelay(time.Second) }, func(i *bearertest.Issuer) { i.SetDelay(0) }, 200, 2 * time.Second},
-			"slower":  {func(i *bearertest.Issuer) { i.SetDelay(time.Hour) }, func(i *bearertest.Issuer) { i.SetDelay(0) }, 503, 4500 * time.Millisecond},
+			"slower":  {func(i *bearertest.Issuer) { i.SetDelay(time.Hour) }, func(i *bearertest.Issuer) { i.SetDelay(0) }, 503, 4700 * time.Millisecond},
 			"garbage": {func(i *bearertest.Issuer) { i.SetKeys([]byte("x")) }, func(i *bearertest.Issuer) { i.SetKeys(nil) }, 503, 0},
 		} {
 			iss := bearertest.NewIssuer("https://login.example.com")

@@ -82,7 +82,7 @@ func (s *Source) readCache(ctx context.Context, old *Set) *Set {
 	if err == nil {
 		set, err = s.readEntry(data, old)
 	}
-	s.log.ofCache(s.cfg.Log, s.cfg.Issuer, "bearer: kept keys cannot be used", err)
+	s.log.ofCache(s.cfg.Log, s.cfg.Issuer, true, err)
 	return set
 }
 
@@ -156,7 +156,7 @@ func (s *Source) writeCache() {
 			s.kept.sum, s.kept.at = set.sum, set.fetched
 		}
 		s.mu.Unlock()
-		s.log.ofCache(s.cfg.Log, s.cfg.Issuer, "bearer: keys cannot be kept", err)
+		s.log.ofCache(s.cfg.Log, s.cfg.Issuer, false, err)
 		if err != nil {
 			return // until the next fetch
 		}

@@ -58,7 +58,7 @@ func (l *stateLog) changed(log *slog.Logger, issuer string, was, is state) {
 	l.mu.Unlock()
 	switch {
 	case is.metadataErr != nil && !toldMetadata:
-		log.Warn("bearer: metadata cannot be used, the last known place of the keys is", "error", text(is.metadataErr))
+		log.Warn("bearer: metadata cannot be used", "error", text(is.metadataErr))
 	case is.metadataErr == nil && toldMetadata:
 		log.Info("bearer: metadata can be used again")
 	}
@@ -78,19 +78,28 @@ func (l *stateLog) changed(log *slog.Logger, issuer string, was, is state) {
 	}
 }
 
-// ofCache writes what is wrong with Cache, but not twice in a row. A nil err says
-// that nothing is.
-func (l *stateLog) ofCache(log *slog.Logger, issuer, what string, err error) {
+// ofCache writes that Cache cannot be read or written, but not twice in a row. A
+// nil err says that it can.
+func (l *stateLog) ofCache(log *slog.Logger, issuer string, reading bool, err error) {
 	defer func() { _ = recover() }()
-	if err == nil {
-		what = ""
+	fault := "" // as long as there is none
+	switch {
+	case err == nil:
+	case reading:
+		fault = "reading"
+	default:
+		fault = "writing"
 	}
 	l.mu.Lock()
 	told := l.cache
-	l.cache = what
+	l.cache = fault
 	l.mu.Unlock()
-	if err != nil && what != told {
-		log.Warn(what, "issuer", issuer, "error", text(err))
+	switch {
+	case err == nil || fault == told:
+	case reading:
+		log.Warn("bearer: kept keys cannot be used", "issuer", issuer, "error", text(err))
+	default:
+		log.Warn("bearer: keys cannot be kept", "issuer", issuer, "error", text(err))
 	}
 }
 
