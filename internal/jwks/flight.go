@@ -115,7 +115,7 @@ func (s *Source) finish(f *fetch, old *Set, h haul, err error) {
 		s.failed(f, now, err, h.retryAfter)
 	} else {
 		s.succeeded(now, old, h)
-		if f.kid != "" && !h.set.listed[f.kid] {
+		if f.kid != "" && !h.cached && !h.set.listed[f.kid] {
 			// Now, and not when those who wait look into the set: whoever comes
 			// between the two would cause the next fetch.
 			s.unknown.miss(f.kid, h.set.number, now)
