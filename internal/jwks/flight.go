@@ -55,6 +55,7 @@ type haul struct {
 func (s *Source) flying(now time.Time) *fetch {
 	if f := s.inflight; f != nil && !before(now, f.deadline) {
 		s.inflight = nil
+		s.looked = time.Time{} // there were no look-ups either
 		f.cancel()
 		close(f.done)
 	}
@@ -158,7 +159,7 @@ func (s *Source) succeeded(now time.Time, old *Set, h haul) {
 		s.retryAt = time.Time{}
 		s.kept.sum, s.kept.at = fresh.sum, fresh.fetched
 	} else {
-		s.failures, s.lastErr, s.retryAt = 0, nil, time.Time{}
+		s.failures, s.lastErr, s.retryAt, s.idle = 0, nil, time.Time{}, false
 		fresh.fetched = now
 	}
 	life := fresh.life

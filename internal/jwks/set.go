@@ -59,7 +59,7 @@ type Set struct {
 	number    int64         // of the fetch that brought it; 0 if it is from Cache
 	fetched   time.Time
 	refresh   time.Time // when to get a newer one
-	idle      time.Time // when it is so old that requests wait for a newer one
+	idle      time.Time // when it is so old that requests may wait for a newer one
 	expires   time.Time // when the set serves no more
 
 	document string            // what it was read from, if Cache is to have it

@@ -21,9 +21,10 @@ const (
 	defaultLife = 10 * time.Minute // soft life of a key set that says nothing of it
 	minLife     = time.Minute      // … and the bounds if its headers do
 	maxLife     = time.Hour
-	refreshPart = 0.8            // part of the soft life after which a look-up starts a refresh
-	graceLife   = 24 * time.Hour // how long a set serves beyond its soft life while no other can be had
-	idleWait    = time.Second    // how long requests wait for the refresh of a set that was long idle
+	refreshPart = 0.8             // part of the soft life after which a look-up starts a refresh
+	graceLife   = 24 * time.Hour  // how long a set serves beyond its soft life while no other can be had
+	idleGap     = 2 * time.Minute // without look-ups; more than any pause after a failure
+	idleWait    = time.Second     // how long requests wait for the refresh of a set that was idle
 
 	minBackoff    = time.Second // wait after a failed fetch, doubling
 	maxBackoff    = 15 * time.Second
@@ -101,7 +102,9 @@ type Source struct {
 	failures int        // since the last success
 	retryAt  time.Time  // no fetch before that
 	lastErr  error
-	place    place // where the keys are
+	looked   time.Time // when look was last asked
+	idle     bool      // nobody saw to it that the set was refreshed in time, and it has not been since
+	place    place     // where the keys are
 	unknown  unknown
 	kept     kept // what Cache has
 }
@@ -194,6 +197,9 @@ func (s *Source) look(came, now time.Time) (set *Set, f *fetch, patience time.Du
 	defer s.mu.Unlock()
 	set, f = s.set(), s.flying(now)
 	expired := set == nil || !before(now, set.expires)
+	// An old set alone is no idle one: during an outage nobody has to wait.
+	s.idle = s.idle || set != nil && !before(now, set.idle) && since(now, s.looked) >= idleGap
+	s.looked = now
 	if f == nil && !before(now, s.retryAt) && (expired || s.failures > 0 || !before(now, set.refresh)) {
 		f = s.start(now)
 	}
@@ -206,7 +212,7 @@ func (s *Source) look(came, now time.Time) (set *Set, f *fetch, patience time.Du
 		// A fetch that has outlasted the patience of those who waited for it
 		// from its start is not waited for by others.
 		patience = came.Add(waitTimeout).Sub(now)
-	case set != nil && !before(now, set.idle):
+	case set != nil && s.idle:
 		// Keys may have been withdrawn long since. But if the issuer does not
 		// answer soon the old set has to do. Each try is given that time once.
 		patience = f.started.Add(idleWait).Sub(now)
@@ -228,7 +234,7 @@ func (s *Source) schedule(now time.Time) {
 	}
 	due := set.refresh
 	switch f := s.inflight; {
-	case s.useless(set), f != nil && !before(now, set.idle) && before(now, f.started.Add(idleWait)):
+	case s.useless(set), f != nil && s.idle && before(now, f.started.Add(idleWait)):
 		due = time.Time{} // everybody has to wait, or to be refused
 	case f != nil:
 		due = f.deadline

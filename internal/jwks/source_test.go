@@ -426,6 +426,24 @@ func TestIdle(t *testing.T) {
 	})
 }
 
+// However old the set gets while the issuer hangs: requests that keep coming do not
+// wait.
+func TestOutageCostsNoTime(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		token := b.token()
+		b.want("first", token, 200, 0, 1)
+		b.iss.SetHanging(true)
+		for range 3600 {
+			start := time.Now()
+			if got := b.status(token); got != 200 || time.Since(start) > 0 {
+				t.Fatalf("status %d after %v, want 200 at once", got, time.Since(start))
+			}
+			time.Sleep(time.Second)
+		}
+		time.Sleep(15 * time.Second) // the fetch ends
+	})
+}
+
 func TestCancelledRequest(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.iss.SetDelay(time.Second)
