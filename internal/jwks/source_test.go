@@ -103,7 +103,7 @@ func TestBackoff(t *testing.T) {
 func TestPauses(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.iss.SetDown(true)
-		seen := make(map[time.Duration]bool)
+		seen, longest := make(map[time.Duration]bool), make(map[time.Duration]bool)
 		for i, want := range []float64{1, 2, 4, 8, 15, 15, 15, 15} {
 			b.want(fmt.Sprint("try ", i), b.token(), 503, 0, 1)
 			start := time.Now()
@@ -114,8 +114,8 @@ func TestPauses(t *testing.T) {
 			}
 			if got := time.Since(start); got.Seconds() < want*3/4-0.02 || got.Seconds() > want+0.02 {
 				t.Errorf("pause %d was %v, want %v s", i+1, got, want)
-			} else {
-				seen[got/10] = true
+			} else if seen[got] = true; want == 15 {
+				longest[got] = true
 			}
 			b.source = b.open()
 			for range i + 1 { // as many failures again
@@ -124,8 +124,8 @@ func TestPauses(t *testing.T) {
 			}
 			b.fetches()
 		}
-		if len(seen) < 6 {
-			t.Errorf("the pauses are %v: without jitter", seen)
+		if len(seen) < 6 || len(longest) < 2 {
+			t.Errorf("the pauses are %v, and the longest %v: without jitter", seen, longest)
 		}
 	})
 }
