@@ -155,8 +155,7 @@ func (s *Source) succeeded(now time.Time, old *Set, h haul) {
 	fresh := h.set
 	if h.cached {
 		// Whether the issuer can be had is as unknown as before, but may be
-		// found out at once.
-		s.retryAt = time.Time{}
+		// found out at once: no pause is on, or this try would not have begun.
 		s.kept.sum, s.kept.at = fresh.sum, fresh.fetched
 	} else {
 		s.failures, s.lastErr, s.retryAt, s.idle = 0, nil, time.Time{}, false
