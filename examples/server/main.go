@@ -129,7 +129,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		root.Handle("GET /issuer/", iss)
 		config.Issuer, config.Client = iss.URL, iss.Client()
 		page := ":"
-		if isLoopback(strings.TrimPrefix(base, scheme+"://")) {
+		if isLoopback(listener.Addr().String()) { // a Host header is the client's to choose
 			servePage(root, iss, audience[0], binding.pageURL(&config))
 			page = fmt.Sprintf(",\nor open %s/ in a browser:", base)
 		}

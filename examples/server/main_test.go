@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -220,6 +222,161 @@ func TestIssuerDown(t *testing.T) {
 	token := bearertest.NewIssuer(issuer.URL).Token("https://api.example.com", nil)
 	if status, _ := get(t, "GET", base+"/api/ping/secure", token); status != 503 {
 		t.Errorf("protected route: status %d, want 503", status)
+	}
+}
+
+// With -v the log says why a request was refused, and without it nothing.
+func TestVerbose(t *testing.T) {
+	for _, verbose := range []bool{false, true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		r, w := io.Pipe()
+		done := make(chan int, 1)
+		var stderr strings.Builder
+		go func() { done <- run(ctx, []string{"-addr", "127.0.0.1:0", fmt.Sprintf("-v=%t", verbose)}, w, &stderr) }()
+		stdout := bufio.NewReader(r)
+		line, err := stdout.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		go io.Copy(io.Discard, stdout)
+		if status, _ := get(t, "GET", regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(line)+"/api/ping/secure", "abc"); status != 401 {
+			t.Errorf("status %d, want 401", status)
+		}
+		cancel()
+		if status := <-done; status != 0 {
+			t.Errorf("exit status %d, want 0", status)
+		}
+		if told := strings.Contains(stderr.String(), "reason=malformed"); told != verbose {
+			t.Errorf("-v=%t: logged %q", verbose, stderr.String())
+		}
+	}
+}
+
+// A port that is taken is told, and is no success.
+func TestBusyPort(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	var stdout, stderr strings.Builder
+	if status := run(t.Context(), []string{"-addr", taken.Addr().String()}, &stdout, &stderr); status != 1 {
+		t.Errorf("exit status %d, want 1", status)
+	}
+	if stdout.Len() > 0 || !strings.Contains(stderr.String(), taken.Addr().String()) {
+		t.Errorf("printed %q and %q, want the address in the second alone", stdout.String(), stderr.String())
+	}
+}
+
+// A request that is being served when the server is told to end gets its answer. One
+// that does not come to its end keeps it for a second.
+func TestGracefulEnd(t *testing.T) {
+	asked, answer := make(chan bool, 9), make(chan bool)
+	issuer := httptest.NewServer(nil)
+	defer issuer.Close()
+	release := sync.OnceFunc(func() { close(answer) })
+	defer release()
+	iss := bearertest.NewIssuer(issuer.URL)
+	issuer.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- true
+		<-answer
+		iss.ServeHTTP(w, r)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	done := make(chan int, 1)
+	go func() { done <- run(ctx, []string{"-addr", "127.0.0.1:0", "-issuer", iss.URL}, w, io.Discard) }()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(line)
+	stuck, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stuck.Close()
+	fmt.Fprint(stuck, "GET /api/ping HTTP/1.1\r\n") // and no more
+	status := make(chan int, 1)
+	go func() {
+		r, _ := http.NewRequest("GET", base+"/api/ping/secure", nil)
+		r.Header.Set("Authorization", "Bearer "+iss.Token("https://api.example.com", nil))
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			status <- 0
+			return
+		}
+		resp.Body.Close()
+		status <- resp.StatusCode
+	}()
+	<-asked
+	cancel()
+	begun := time.Now()
+	var got int
+	select {
+	case got = <-status: // too early
+	case <-time.After(100 * time.Millisecond):
+		release()
+		got = <-status
+	}
+	if took := time.Since(begun); got != 200 && took < 900*time.Millisecond { // or else the test was too slow
+		t.Errorf("a request that was being served: status %d after %v, want 200", got, took)
+	}
+	if got := <-done; got != 0 {
+		t.Errorf("exit status %d, want 0", got)
+	}
+}
+
+// Who does not finish the header of a request is sent away.
+func TestSlowHeader(t *testing.T) {
+	t.Parallel()
+	_, base := start(t)
+	c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "GET /api/ping HTTP/1.1\r\nHost: x\r\n")
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.ReadAll(c); err != nil {
+		t.Errorf("after 20 s: %v, want the connection closed", err)
+	}
+}
+
+// The defaults of the flags, and what -h prints.
+func TestHelp(t *testing.T) {
+	var stdout, stderr strings.Builder
+	if status := run(t.Context(), []string{"-h"}, &stdout, &stderr); status != 0 || !strings.Contains(stderr.String(), "127.0.0.1:58105") {
+		t.Errorf("exit status %d and %s", status, stderr.String())
+	}
+}
+
+// Each flag has its effect.
+func TestFlags(t *testing.T) {
+	issuer := httptest.NewServer(nil)
+	defer issuer.Close()
+	iss := bearertest.NewIssuer(issuer.URL)
+	issuer.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/keys" {
+			r.URL.Path = "/.well-known/jwks.json"
+			iss.ServeHTTP(w, r)
+			return
+		}
+		http.NotFound(w, r) // no discovery
+	})
+	_, base := start(t, "-issuer", iss.URL, "-jwks", issuer.URL+"/keys", "-audience-claim", "azp", "-audience", "me")
+	for name, tt := range map[string]struct {
+		claims bearertest.Claims
+		status int
+	}{
+		"the claim":         {bearertest.Claims{"azp": "me", "aud": nil}, 200},
+		"another":           {bearertest.Claims{"azp": "you", "aud": "me"}, 401},
+		"the usual one":     {bearertest.Claims{"aud": "me"}, 401},
+		"another claim yet": {bearertest.Claims{"client_id": "me"}, 401},
+	} {
+		if status, body := get(t, "GET", base+"/api/ping/secure", iss.Token("x", tt.claims)); status != tt.status {
+			t.Errorf("%s: got %d %s, want %d", name, status, body, tt.status)
+		}
 	}
 }
 
