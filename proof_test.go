@@ -473,6 +473,7 @@ func TestUsedProofs(t *testing.T) {
 	a, b := newMiddleware(t, iss, withDPoP, store.in), newMiddleware(t, iss, withDPoP, store.in)
 	c, memory := newMiddleware(t, iss, withDPoP, separate.in), newMiddleware(t, iss, withDPoP)
 	uncomparable := newMiddleware(t, iss, withDPoP, func(cfg *bearer.Config) { cfg.DPoP.Replay = sliceStore{separate} })
+	off := newMiddleware(t, iss)
 	failed := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) })
 	anew := func(next http.Handler) http.Handler { // claims of the application's own
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -491,6 +492,7 @@ func TestUsedProofs(t *testing.T) {
 		{"R12: two, one store", a.Handler(b.Handler(served)), "200", again, 1},
 		{"R12: four", a.Optional(b.Handler(a.Handler(b.RequireScope("x")(served)))), "403 D:insufficient_scope+x", again, 1},
 		{"R12: two, with claims of another in between", a.Handler(anew(b.Handler(served))), "200", again, 1},
+		{"R12: two, and one in between that takes no proofs", a.Handler(off.Optional(b.Handler(served))), "200", again, 1},
 		{"R12: two stores", a.Handler(c.Handler(served)), "200", again, 1},
 		{"R12: two stores and one again", a.Handler(c.Handler(b.Handler(served))), "200", again, 1},
 		{"R12: a store and memory", memory.Handler(a.Handler(memory.Handler(served))), "200", again, 1},
