@@ -64,7 +64,16 @@ func newVerifier(cfg *Config, leeway time.Duration, bad *problems) (*verifier, j
 		jwt.WithIssuedAt(),
 		jwt.WithLeeway(v.leeway),
 	)
-	return v, jwks.Config{Issuer: issuer, Base: base, URL: cfg.JWKSURL, Client: cfg.Client, Algorithms: v.algorithms}
+	return v, jwks.Config{
+		Issuer:       issuer,
+		Base:         base,
+		URL:          cfg.JWKSURL,
+		InsecureHTTP: cfg.InsecureHTTP,
+		Client:       cfg.Client,
+		Algorithms:   v.algorithms,
+		Fetch:        cfg.FetchKeys,
+		Cache:        cfg.KeyCache,
+	}
 }
 
 // checkNoIssuer checks that cfg has no rules for the tokens of an issuer that it
@@ -76,6 +85,9 @@ func checkNoIssuer(cfg *Config, bad *problems) {
 	}{
 		{"Tenants", len(cfg.Tenants) > 0},
 		{"JWKSURL", cfg.JWKSURL != ""},
+		{"FetchKeys", cfg.FetchKeys != nil},
+		{"KeyCache", cfg.KeyCache != nil},
+		{"InsecureHTTP", cfg.InsecureHTTP},
 		{"Algorithms", len(cfg.Algorithms) > 0},
 		{"TokenTypes", len(cfg.TokenTypes) > 0},
 		{"AudienceClaim", cfg.AudienceClaim != ""},
@@ -101,8 +113,8 @@ func checkIssuer(cfg *Config, bad *problems) (issuer, base string) {
 			bad.add("IssuerTemplate", "%q must hold %s", issuer, tenantPlaceholder)
 		}
 		// Whose host "common" is nobody knows.
-		if host, _, _ := strings.Cut(strings.TrimPrefix(issuer, "https://"), "/"); cfg.JWKSURL == "" && strings.Contains(host, tenantPlaceholder) {
-			bad.add("IssuerTemplate", "%q has another host for each tenant; set JWKSURL", issuer)
+		if host, _, _ := strings.Cut(strings.TrimPrefix(issuer, "https://"), "/"); cfg.JWKSURL == "" && cfg.FetchKeys == nil && strings.Contains(host, tenantPlaceholder) {
+			bad.add("IssuerTemplate", "%q has another host for each tenant; set JWKSURL or FetchKeys", issuer)
 		}
 	} else if len(cfg.Tenants) > 0 {
 		bad.add("Tenants", "needs IssuerTemplate")
@@ -112,19 +124,33 @@ func checkIssuer(cfg *Config, bad *problems) (issuer, base string) {
 	}
 	if issuer == "" {
 		bad.add("Issuer", "required: the \"iss\" claim of the tokens to accept; or IssuerTemplate, or FindIssuer")
-	} else if cfg.JWKSURL == "" {
-		if err := jwks.CheckURL(base); err != nil {
-			bad.add(field, "%w; or set JWKSURL", err)
+	} else if cfg.JWKSURL == "" && cfg.FetchKeys == nil {
+		if err := checkURL(base, cfg.InsecureHTTP); err != nil {
+			bad.add(field, "%w; or set JWKSURL or FetchKeys", err)
 		} else if strings.ContainsAny(issuer, "?#") {
-			bad.add(field, "%q must have no query (RFC 8414, section 2); or set JWKSURL", issuer)
+			bad.add(field, "%q must have no query (RFC 8414, section 2); or set JWKSURL or FetchKeys", issuer)
 		}
 	}
 	if cfg.JWKSURL != "" {
-		if err := jwks.CheckURL(cfg.JWKSURL); err != nil {
+		if err := checkURL(cfg.JWKSURL, cfg.InsecureHTTP); err != nil {
 			bad.add("JWKSURL", "%w", err)
 		}
+		if cfg.FetchKeys != nil {
+			bad.add("FetchKeys", "cannot be set together with JWKSURL")
+		}
+	}
+	if dir, ok := cfg.KeyCache.(DirCache); ok && dir == "" {
+		bad.add("KeyCache", "a DirCache needs the name of a directory")
 	}
 	return issuer, base
+}
+
+// checkURL reports what keeps raw from being a URL to fetch keys from.
+func checkURL(raw string, insecure bool) error {
+	if insecure {
+		return jwks.CheckInsecureURL(raw)
+	}
+	return jwks.CheckURL(raw)
 }
 
 // checkAlgorithms returns the accepted algorithms, each by its one name.

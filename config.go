@@ -25,8 +25,8 @@ type Config struct {
 
 	// Issuer is the authorization server whose tokens are accepted, exactly as
 	// it stands in their "iss" claim: a slash at the end counts. It must be an
-	// https URL (http on loopback hosts), from which the keys are found, unless
-	// JWKSURL is set; then it may be any string.
+	// https URL (http on loopback hosts, or with InsecureHTTP), from which the keys
+	// are found, unless JWKSURL or FetchKeys is set; then it may be any string.
 	Issuer string
 
 	// IssuerTemplate takes the place of Issuer for an authorization server that
@@ -80,6 +80,37 @@ type Config struct {
 	// JWKSURL is where the issuer's keys are. If it is empty they are found by
 	// discovery (OpenID Connect Discovery 1.0, RFC 8414).
 	JWKSURL string
+
+	// FetchKeys brings the issuer's key set, a JSON Web Key Set, in place of
+	// discovery and HTTP: from a file, from the program itself, from a secret manager.
+	// All else is as with HTTP. It is called when keys are first needed, again from
+	// eight minutes later on, when a token has an unknown key, and after an error
+	// with growing pauses. The keys of before stay in use for a day meanwhile; if
+	// there are none, requests get 503. What it brings takes the place of all that
+	// was there before.
+	//
+	// It is called in a goroutine of its own, by one at a time, with a context that
+	// ends after 15 seconds. A panic, more than 1 MiB and what is no key set count as
+	// errors. A call that ignores the end of its context is left behind, four at
+	// most.
+	FetchKeys func(ctx context.Context) ([]byte, error)
+
+	// KeyCache keeps the issuer's key set outside of the process, so that a program
+	// can start while its issuer is down, and functions need not fetch at every
+	// cold start. It is read when there are no keys, before the first fetch, and
+	// written when the keys have changed. Kept keys serve at once, are refreshed as
+	// their age by the wall clock asks, and serve for a day past their time at most.
+	// They are read as strictly as what the issuer sends. Whoever can write there can
+	// sign tokens. What is broken, or kept for another issuer, counts as nothing kept,
+	// and is logged; so is any error.
+	KeyCache KeyCache
+
+	// InsecureHTTP allows plain http to hosts that are not this one: in Issuer, in
+	// JWKSURL, and for keys on the host of Issuer that the metadata name. Whoever is
+	// on the way can then put keys of their own in place, and sign tokens. It is for
+	// networks that encrypt below, as a service mesh does, and for trying things out.
+	// New logs a warning.
+	InsecureHTTP bool
 
 	// Algorithms lists the signature algorithms that are accepted, out of
 	// RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA.
@@ -258,6 +289,9 @@ func New(cfg Config) (*Middleware, error) {
 	revoked := newRevocation(cfg.Revoked, log)
 	is := newIssuers(nil, nil)
 	if v != nil {
+		if cfg.InsecureHTTP {
+			log.Warn("bearer: keys may come over plain http", "issuer", v.issuer, "because_of", "Config.InsecureHTTP")
+		}
 		source.Log = log
 		v.keys = &keyring{Source: jwks.New(source)}
 		v.maxLength, v.revoked = maxLength, revoked

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +14,69 @@ import (
 )
 
 const maxErrorText = 500 // bytes of an error that is not ours, in logs
+
+// A KeyCache keeps what it is given under a name. [DirCache] is one. Its methods
+// are called in goroutines of their own, by several at once if it serves several
+// issuers, and with contexts that end after a few seconds. No request waits for Put,
+// and none fails because of an error.
+type KeyCache interface {
+	// Get returns what Put was last given under name. If there is nothing it
+	// returns nothing, or fs.ErrNotExist.
+	Get(ctx context.Context, name string) ([]byte, error)
+
+	// Put keeps data under name. It must not change data.
+	Put(ctx context.Context, name string, data []byte) error
+}
+
+// A DirCache is a [KeyCache] in the directory of that name, with a file for each
+// issuer. It makes the directory if need be, for this user alone, and replaces files
+// as a whole, so that several programs can share it. Whoever can write there can
+// sign tokens.
+type DirCache string
+
+// Get implements [KeyCache].
+func (d DirCache) Get(ctx context.Context, name string) ([]byte, error) {
+	path, err := d.path(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}
+
+// Put implements [KeyCache].
+func (d DirCache) Put(ctx context.Context, name string, data []byte) error {
+	path, err := d.path(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(string(d), "new-*") // with mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync() // or a crash could leave an empty file under the name
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}
+
+// path returns the file for name, which must not lead out of d.
+func (d DirCache) path(ctx context.Context, name string) (string, error) {
+	if d == "" || name == "." || !filepath.IsLocal(name) || filepath.Base(name) != name {
+		return "", fmt.Errorf("bearer: DirCache %q: %q cannot be the name of a file there", string(d), name)
+	}
+	return filepath.Join(string(d), name), ctx.Err()
+}
 
 // keyring is the keys of one issuer for a verifier: what internal/jwks says of them
 // becomes the cause of a refusal here and nowhere else.

@@ -85,8 +85,8 @@ func newDocument(cfg *Config, v *verifier, c *challenger, bad *problems) *docume
 		bad.add("Metadata.AuthorizationServers", "required, since FindIssuer tells clients of no server")
 	} else if len(d.servers) == 0 {
 		d.servers, d.given = v.servers(), false
-		// Without JWKSURL an issuer that is no URL is told of elsewhere.
-		if len(d.servers) == 0 && (v.template || cfg.JWKSURL != "") {
+		// Without these two an issuer that is no URL is told of elsewhere.
+		if len(d.servers) == 0 && (v.template || cfg.JWKSURL != "" || cfg.FetchKeys != nil) {
 			bad.add("Metadata.AuthorizationServers", "required, since %q tells clients of no server", v.issuer)
 		}
 	}

@@ -400,7 +400,7 @@ func TestNewReportsEverything(t *testing.T) {
 		t.Fatal("no error")
 	}
 	want := `bearer: Config.Leeway: 1h0m0s is more than 10m0s
-bearer: Config.Issuer: "http://login.example.com" must use https (http is for loopback hosts, and for others with InsecureHTTP); or set JWKSURL
+bearer: Config.Issuer: "http://login.example.com" must use https (http is for loopback hosts, and for others with InsecureHTTP); or set JWKSURL or FetchKeys
 bearer: Config.Audience: an empty string is no audience; it must be what the tokens' "aud" says
 bearer: Config.Algorithms: "HS256" is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA
 bearer: Config.Algorithms: "none" is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA
