@@ -47,10 +47,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		verbose       = flags.Bool("v", false, "log why each refused request was refused")
 		audience      list
 		scopeClaims   list
+		keys          keyFlags
 		binding       boundFlags
 	)
 	flags.Var(&audience, "audience", "accepted `audience`; may be repeated (default https://api.example.com, and that of -resource)")
 	flags.Var(&scopeClaims, "scope-claim", "`claim` with the scopes; may be repeated (default scope, scp)")
+	keys.register(flags)
 	binding.register(flags)
 	flags.SetOutput(stderr)
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -89,23 +91,30 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Logger:        log,
 	}
 	if embedded {
-		for name, given := range map[string]bool{"-jwks": *jwks != "", "-audience-claim": *audienceClaim != "", "-scope-claim": scopeClaims != nil} {
+		needIssuer := keys.given()
+		needIssuer["-jwks"], needIssuer["-audience-claim"], needIssuer["-scope-claim"] = *jwks != "", *audienceClaim != "", scopeClaims != nil
+		for name, given := range needIssuer {
 			if given {
 				problems = append(problems, fmt.Errorf("%s: needs -issuer", name))
 			}
 		}
 		config.Issuer = "http://localhost" // for now: the flags are checked first
 	}
+	keys.apply(&config)
 	https, bad := binding.apply(&config)
 	problems = append(problems, bad...)
-	if err := binding.check(config); err != nil {
+	trial := config
+	trial.Logger = slog.New(slog.DiscardHandler)
+	if err := binding.check(trial); err != nil {
 		problems = append(problems, err)
 	}
 	if len(problems) > 0 {
 		asFlags := strings.NewReplacer("bearer: Config.Issuer", "-issuer", "bearer: Config.Audience:", "-audience:",
 			"bearer: Config.AudienceClaim", "-audience-claim", "bearer: Config.ScopeClaims", "-scope-claim",
 			"bearer: Config.JWKSURL", "-jwks", "bearer: Config.Resource", "-resource",
-			"bearer: Config.DPoP.BaseURLs", "-base-url", "bearer: Config.DPoP.NonceKeys", "-nonce-key", "set JWKSURL", "set -jwks")
+			"bearer: Config.DPoP.BaseURLs", "-base-url", "bearer: Config.DPoP.NonceKeys", "-nonce-key",
+			"bearer: Config.TokenTypes", "-type", "bearer: Config.MaxTokenLength", "-max-token", "bearer: Config.FetchKeys", "-jwks-file",
+			"JWKSURL", "-jwks", "FetchKeys", "-jwks-file", "InsecureHTTP", "-insecure-http")
 		fmt.Fprintf(stderr, "server: bad flags:\n%s\n", asFlags.Replace(errors.Join(problems...).Error()))
 		return 2
 	}
@@ -185,6 +194,14 @@ func (l *list) Set(value string) error {
 func routes(root *http.ServeMux, auth *bearer.Middleware) {
 	root.HandleFunc("GET /api/ping", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusOK, map[string]any{"message": "pong"})
+	})
+
+	root.HandleFunc("GET /ready", func(w http.ResponseWriter, r *http.Request) {
+		if err := auth.Ready(r.Context()); err != nil {
+			reply(w, http.StatusServiceUnavailable, map[string]any{"message": "the issuer's keys cannot be had"})
+			return
+		}
+		reply(w, http.StatusOK, map[string]any{"message": "ready"})
 	})
 
 	api := http.NewServeMux()

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -223,6 +225,84 @@ func TestIssuerDown(t *testing.T) {
 	if status, _ := get(t, "GET", base+"/api/ping/secure", token); status != 503 {
 		t.Errorf("protected route: status %d, want 503", status)
 	}
+	if status, _ := get(t, "GET", base+"/ready", ""); status != 503 {
+		t.Errorf("/ready: status %d, want 503", status)
+	}
+}
+
+// Keys from a file, of an issuer that is no URL, and the bounds on tokens.
+func TestKeysFromFile(t *testing.T) {
+	iss := bearertest.NewIssuer("https://login.example.com")
+	w := httptest.NewRecorder()
+	iss.ServeHTTP(w, httptest.NewRequest("GET", "/.well-known/jwks.json", nil))
+	file := filepath.Join(t.TempDir(), "jwks.json")
+	_, base := start(t, "-issuer", "acme", "-audience", "a", "-jwks-file", file, "-type", "at+jwt", "-type", "", "-max-token", "1000")
+	if status, _ := get(t, "GET", base+"/ready", ""); status != 503 {
+		t.Errorf("/ready without the file: status %d, want 503", status)
+	}
+	if err := os.WriteFile(file, w.Body.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	token := func(typ, pad string) string {
+		return iss.Sign(fmt.Sprintf(`{"alg":"ES256","kid":%q%s}`, iss.KeyID(), typ),
+			fmt.Sprintf(`{"iss":"acme","aud":"a","exp":%d,"pad":%q}`, time.Now().Unix()+600, pad))
+	}
+	deadline := time.Now().Add(time.Minute) // until the next try is due
+	for status := 0; status != 200; time.Sleep(50 * time.Millisecond) {
+		if status, _ = get(t, "GET", base+"/ready", ""); time.Now().After(deadline) {
+			t.Fatalf("/ready: status %d, want 200", status)
+		}
+	}
+	if status, _ := get(t, "HEAD", base+"/ready", ""); status != 200 {
+		t.Errorf("HEAD /ready: status %d, want 200", status)
+	}
+	for _, tt := range []struct {
+		name, token string
+		status      int
+	}{
+		{"without a type", token("", ""), 200},
+		{"at+jwt", token(`,"typ":"at+jwt"`, ""), 200},
+		{"JWT", token(`,"typ":"JWT"`, ""), 401},
+		{"too long", token("", strings.Repeat("x", 1000)), 401},
+	} {
+		if status, _ := get(t, "GET", base+"/api/ping/secure", tt.token); status != tt.status {
+			t.Errorf("%s: status %d, want %d", tt.name, status, tt.status)
+		}
+	}
+}
+
+// The program starts again while its issuer is down.
+func TestKeyCache(t *testing.T) {
+	dir := t.TempDir()
+	issuer := httptest.NewServer(nil)
+	iss := bearertest.NewIssuer(issuer.URL)
+	issuer.Config.Handler = iss
+	token := iss.Token("https://api.example.com", nil)
+	_, base := start(t, "-issuer", iss.URL, "-key-cache", dir)
+	if status, _ := get(t, "GET", base+"/api/ping/secure", token); status != 200 {
+		t.Errorf("issuer up: status %d, want 200", status)
+	}
+	deadline := time.Now().Add(time.Minute)
+	for files := 0; files == 0; time.Sleep(10 * time.Millisecond) {
+		kept, _ := filepath.Glob(filepath.Join(dir, "*.json"))
+		if files = len(kept); time.Now().After(deadline) {
+			t.Fatal("no keys are kept")
+		}
+	}
+	issuer.Close()
+	_, base = start(t, "-issuer", iss.URL, "-key-cache", dir)
+	for _, path := range []string{"/api/ping/secure", "/ready"} {
+		if status, _ := get(t, "GET", base+path, token); status != 200 {
+			t.Errorf("%s, issuer down: status %d, want 200", path, status)
+		}
+	}
+}
+
+func TestInsecureHTTP(t *testing.T) {
+	_, base := start(t, "-issuer", "http://keycloak.invalid/realms/acme", "-insecure-http")
+	if status, _ := get(t, "GET", base+"/api/ping", ""); status != 200 {
+		t.Errorf("status %d, want 200", status)
+	}
 }
 
 // With -v the log says why a request was refused, and without it nothing.
@@ -391,6 +471,11 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"-jwks", "https://login.example.com/keys", "-audience-claim", "azp", "-scope-claim", "x"},
 			[]string{"-jwks: needs -issuer", "-audience-claim: needs -issuer", "-scope-claim: needs -issuer"}},
 		{[]string{"-resource", "http://api.example.com/?a"}, []string{"-resource: ", "must use https"}},
+		{[]string{"-issuer", "https://login.example.com", "-jwks", "https://login.example.com/keys", "-jwks-file", "x", "-type", "a b", "-max-token", "1000000"},
+			[]string{"-jwks-file: cannot be set together with -jwks", `-type: "a b"`, "-max-token: 1000000 is more than"}},
+		{[]string{"-jwks-file", "x", "-key-cache", "x", "-insecure-http", "-type", "JWT"},
+			[]string{"-jwks-file: needs -issuer", "-key-cache: needs -issuer", "-insecure-http: needs -issuer", "-type: needs -issuer"}},
+		{[]string{"-issuer", "http://login.example.com"}, []string{"with -insecure-http", "or set -jwks or -jwks-file"}},
 		{[]string{"-nonsense"}, []string{"-nonsense"}},
 	} {
 		var stderr strings.Builder
