@@ -43,6 +43,7 @@ var providerConfig = map[string]func(*bearer.Config){
 	"cognito-access-user":        func(c *bearer.Config) { c.AudienceClaim = "client_id" }, // no "aud"
 	"clerk-v1":                   func(c *bearer.Config) { c.Audience, c.AudienceClaim = []string{"https://app.acme.test"}, "azp" },
 	"google-id-token-bare-iss":   func(c *bearer.Config) { c.Issuer = "accounts.google.com" }, // with JWKSURL
+	"external-id-user":           func(c *bearer.Config) { c.Issuer, c.IssuerTemplate = "", c.Issuer },
 	"entra-multitenant-template": func(c *bearer.Config) { c.Issuer, c.IssuerTemplate = "", c.Issuer },
 	"keycloak-user": func(c *bearer.Config) {
 		c.ScopeClaims = []string{"resource_access.my-api.roles"}
