@@ -47,7 +47,7 @@ func TestFetchKeys(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			good := keySetOf(t, iss)
-			var log bytes.Buffer
+			var log syncBuffer
 			auth := newMiddleware(t, iss, func(c *bearer.Config) {
 				c.Issuer, c.Client, c.Logger = "acme", noHTTP(t), debugLogger(&log) // any issuer will do
 				c.FetchKeys = func(context.Context) ([]byte, error) { return tt.fetch(bytes.Clone(good)) }
@@ -139,7 +139,7 @@ func TestFetchKeysTime(t *testing.T) {
 func TestInsecureHTTP(t *testing.T) {
 	insecure := func(c *bearer.Config) { c.InsecureHTTP = true }
 	iss := bearertest.NewIssuer("http://keycloak:8080/realms/acme")
-	var log bytes.Buffer
+	var log syncBuffer
 	auth := newMiddleware(t, iss, insecure, func(c *bearer.Config) { c.Logger = debugLogger(&log) })
 	if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "InsecureHTTP") {
 		t.Errorf("New logs %d warnings, want 1:\n%s", n, log.String())

@@ -136,7 +136,7 @@ func TestKeyCache(t *testing.T) {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		var log bytes.Buffer
+		var log syncBuffer
 		auth := start(func(c *bearer.Config) { c.Logger = debugLogger(&log) })
 		for range 2 {
 			if got := status(auth); got != 503 {
