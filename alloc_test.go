@@ -69,15 +69,16 @@ func TestAllocations(t *testing.T) {
 		return testing.AllocsPerRun(100, func() { h.ServeHTTP(w, r) })
 	}
 
-	// r.WithContext and the context itself: what everybody pays.
-	if got := measure(auth.Handler(nothing), "Bearer "+valid); got > 2 {
-		t.Errorf("a token that comes again: %v allocations, want 2", got)
+	// The copy of the request together with its context: one allocation, where
+	// r.WithContext and context.WithValue make two.
+	if got := measure(auth.Handler(nothing), "Bearer "+valid); got > 1 {
+		t.Errorf("a token that comes again: %v allocations, want 1", got)
 	}
-	if got := measure(auth.RequireScope("read")(nothing), "Bearer "+valid); got > 2 {
-		t.Errorf("the same with RequireScope alone: %v allocations, want 2", got)
+	if got := measure(auth.RequireScope("read")(nothing), "Bearer "+valid); got > 1 {
+		t.Errorf("the same with RequireScope alone: %v allocations, want 1", got)
 	}
-	if got := measure(auth.Handler(auth.RequireScope("read", "write")(nothing)), "Bearer "+valid); got > 2 {
-		t.Errorf("the same with RequireScope inside of Handler: %v allocations, want 2", got)
+	if got := measure(auth.Handler(auth.RequireScope("read", "write")(nothing)), "Bearer "+valid); got > 1 {
+		t.Errorf("the same with RequireScope inside of Handler: %v allocations, want 1", got)
 	}
 	as := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := bearer.FromContext(r.Context())
@@ -85,8 +86,8 @@ func TestAllocations(t *testing.T) {
 			t.Errorf("As = %v, %v", all, err)
 		}
 	})
-	if got := measure(auth.Handler(as), "Bearer "+valid); got > 2 {
-		t.Errorf("the same with As: %v allocations, want 2", got)
+	if got := measure(auth.Handler(as), "Bearer "+valid); got > 1 {
+		t.Errorf("the same with As: %v allocations, want 1", got)
 	}
 	told := 0
 	seen := newMiddleware(t, iss, func(c *bearer.Config) {
@@ -102,8 +103,8 @@ func TestAllocations(t *testing.T) {
 		"RequireScope": seen.RequireScope("read")(nothing),
 	} {
 		before := told
-		if got := measure(h, "Bearer "+valid); got > 2 || told <= before {
-			t.Errorf("%s with Observe: %v allocations, want 2; told %d times", name, got, told-before)
+		if got := measure(h, "Bearer "+valid); got > 1 || told <= before {
+			t.Errorf("%s with Observe: %v allocations, want 1; told %d times", name, got, told-before)
 		}
 	}
 	for _, tt := range hostile(iss, valid) {

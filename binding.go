@@ -162,34 +162,34 @@ type binding struct {
 // check decides whether the sender may use the token with the given text and claims.
 // It is asked for every request, also when the token comes from the cache: a proof
 // counts for one request only. The proof is used up last.
-func (b *bindings) check(ctx context.Context, s sender, text string, c *Claims) (binding, error) {
+func (b *bindings) check(ctx context.Context, s *sender, text string, c *Claims) (*binding, error) {
 	cnf := c.cnf
 	if !cnf.key && !cnf.certificate && !cnf.other {
 		// RFC 9449, section 7.1: the proof must be made with the token's key. Or
 		// else the thief of a bearer token could make it look like a bound one.
 		if s.scheme == schemeDPoP || b.required {
-			return binding{}, &cause{reason: "unbound", claim: "cnf", got: "missing"}
+			return nil, &cause{reason: "unbound", claim: "cnf", got: "missing"}
 		}
-		return binding{}, nil
+		return nil, nil
 	}
 	// A binding that the issuer has set is never dropped: RFC 7800, sections 3.2
 	// to 3.5, have others, which are not checked here.
 	if cnf.other || cnf.key && b.proofs == nil || cnf.certificate && b.certificate == nil || s.request == nil {
-		return binding{}, &cause{reason: "bound", claim: "cnf"}
+		return nil, &cause{reason: "bound", claim: "cnf"}
 	}
 	// RFC 9449, section 7.2: a token that is bound to a key is no bearer token; and
 	// section 7.1: one that is not has no business with a proof.
 	if cnf.key && s.scheme != schemeDPoP {
-		return binding{}, &cause{reason: "bound", claim: "cnf", hint: "bound to a key: it must be sent with the scheme DPoP, and a proof"}
+		return nil, &cause{reason: "bound", claim: "cnf", hint: "bound to a key: it must be sent with the scheme DPoP, and a proof"}
 	}
 	if !cnf.key && s.scheme == schemeDPoP {
-		return binding{}, &cause{reason: "unbound", claim: "cnf", got: "bound to a certificate alone"}
+		return nil, &cause{reason: "unbound", claim: "cnf", got: "bound to a certificate alone"}
 	}
-	var out binding
+	out := new(binding)
 	if cnf.certificate {
 		var err error
 		if out.forwarded, err = b.checkCertificate(s.request, c.Bound.CertThumbprint); err != nil {
-			return out, err
+			return nil, err
 		}
 	}
 	if cnf.key {
@@ -202,7 +202,7 @@ func (b *bindings) check(ctx context.Context, s sender, text string, c *Claims) 
 			Used:       s.used,
 		}, time.Now()) // the keys may have been waited for
 		if err != nil {
-			return out, proofCause(err)
+			return nil, proofCause(err)
 		}
 		out.nonce, out.used = accepted.Nonce, append(s.used[:len(s.used):len(s.used)], accepted.Use)
 	}
@@ -244,7 +244,7 @@ func proofCause(err error) error {
 }
 
 // announce sets the response headers of an accepted request.
-func (b *bindings) announce(w http.ResponseWriter, r *http.Request, bound binding) {
+func (b *bindings) announce(w http.ResponseWriter, r *http.Request, bound *binding) {
 	if bound.forwarded {
 		w.Header().Add("Vary", clientCert) // RFC 9440, section 2.4
 	}

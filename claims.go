@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -205,16 +206,35 @@ type claimsContext struct {
 	used     []dpop.Use // the proofs that the request has used up, for whichever Middleware
 	by       any        // the Middleware that judged the request; nil if the claims came by NewContext
 
-	own      Claims    // the request's copy, that claims points to
-	audience [2]string // room for its audience, which is seldom longer
+	request  http.Request // the copy of the request that has this context: here, for an allocation less
+	own      Claims       // the request's copy, that claims points to
+	audience [2]string    // room for its audience, which is seldom longer
 }
 
 // newClaimsContext returns a context for a request with the token that v is.
-func newClaimsContext(ctx context.Context, by any, v *verified, cached bool, used []dpop.Use) *claimsContext {
-	c := &claimsContext{Context: ctx, verified: v, cached: cached, used: used, by: by, own: v.claims}
+func newClaimsContext(ctx context.Context, by any, v *verified, cached bool) *claimsContext {
+	c := &claimsContext{Context: ctx, verified: v, cached: cached, by: by, own: v.claims}
 	c.own.Audience = append(c.audience[:0], v.claims.Audience...)
 	c.claims = &c.own
 	return c
+}
+
+// copyRequest returns a copy of r that has c as its context. giveBack must follow when
+// the copy has served.
+func (c *claimsContext) copyRequest(r *http.Request) *http.Request {
+	keepTrailers(r)
+	c.request = *r.WithContext(c)
+	return &c.request
+}
+
+// keepTrailers lets a copy of r see trailers that no header announced, as a chunked
+// body may end with (RFC 9112, section 7.1.2). net/http puts them into the request
+// that it knows when the body has been read, and into a map if it has one: this one,
+// which the copy has too.
+func keepTrailers(r *http.Request) {
+	if r.Trailer == nil && len(r.TransferEncoding) > 0 {
+		r.Trailer = make(http.Header)
+	}
 }
 
 // Value answers for the Middleware that asks, so that Middlewares within each other

@@ -40,7 +40,10 @@ func credentials(h http.Header, name string, dpop bool) (scheme, token string, e
 	default:
 		return schemeBearer, value, nil // in a header of its own it needs no scheme
 	}
-	token = strings.TrimLeft(value[len(scheme):], " ")
+	token = value[len(scheme):]
+	for token != "" && token[0] == ' ' {
+		token = token[1:]
+	}
 	if token == "" {
 		return scheme, "", invalidRequest("no token after the scheme")
 	}
@@ -51,7 +54,7 @@ func credentials(h http.Header, name string, dpop bool) (scheme, token string, e
 // 9110, section 11.1).
 func hasScheme(value, scheme string) bool {
 	n := len(scheme)
-	return len(value) >= n && strings.EqualFold(value[:n], scheme) && (len(value) == n || value[n] == ' ' || value[n] == '\t')
+	return len(value) >= n && (value[:n] == scheme || strings.EqualFold(value[:n], scheme)) && (len(value) == n || value[n] == ' ' || value[n] == '\t')
 }
 
 // usedScheme returns the scheme that a request with the given values of

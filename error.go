@@ -280,7 +280,8 @@ func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err erro
 		DefaultErrorHandler(w, r, e)
 		return
 	}
-	inner := copyRequest(r, &replyContext{r.Context(), challenges})
+	keepTrailers(r)
+	inner := r.WithContext(&replyContext{r.Context(), challenges})
 	defer giveBack(r, inner)
 	m.errorHandler(w, inner, e)
 }

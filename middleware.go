@@ -66,7 +66,7 @@ func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 // request: gRPC, queues. Only the token counts: its scheme and white space must
 // have been removed. The error is an [*Error].
 func (m *Middleware) Verify(ctx context.Context, token string) (*Claims, error) {
-	j, err := m.judge(ctx, token, sender{scheme: schemeBearer})
+	j, err := m.judge(ctx, token, &sender{scheme: schemeBearer})
 	return m.answer(ctx, nil, j, err)
 }
 
@@ -111,10 +111,8 @@ func (m *Middleware) answer(ctx context.Context, r *http.Request, j judgement, e
 	return o.Claims, nil
 }
 
-// guard returns a wrapper that lets those requests through which m has verified, or
-// verifies now, and which check does not refuse. A nil check refuses none. With
-// optional, requests without credentials pass too; without, their challenge names
-// the scope.
+// guard returns a wrapper that makes a handler a guarded one. A nil check refuses no
+// request.
 func (m *Middleware) guard(optional bool, scope string, check func(*http.Request, *claimsContext) error) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		if next == nil {
@@ -122,57 +120,73 @@ func (m *Middleware) guard(optional bool, scope string, check func(*http.Request
 			// http.ServeMux does.
 			panic("bearer: nil handler")
 		}
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c, shown := m.passed(r.Context())
-			isNew := false
-			if c == nil {
-				j, err := m.authenticate(r)
-				switch {
-				case err == nil:
-					c, isNew = newClaimsContext(r.Context(), m, j.verified, j.cached, j.binding.used), true
-					if m.asks(j.verified) {
-						c.asked = time.Now().UnixMicro()
-					}
-					m.bindings.announce(w, r, j.binding)
-				case !errors.Is(err, errNoCredentials):
-					m.refuse(w, j.outcome(r), err)
-					return
-				case !optional:
-					e := asError(err)
-					e.Scope = scope
-					m.refuse(w, Outcome{Request: r}, e)
-					return
-				default:
-					c = &claimsContext{Context: r.Context(), by: m, used: usedProofs(r.Context())}
-				}
-			}
-			inner := r
-			if !shown {
-				inner = copyRequest(r, c)
-				defer giveBack(r, inner)
-			}
-			if c.claims == nil {
-				next.ServeHTTP(w, inner)
-				return
-			}
-			o := Outcome{Request: inner, Claims: c.claims, Issuer: c.verified.by.issuer, Cached: c.cached}
-			var err error
-			if !isNew && m.asks(c.verified) && time.Since(time.UnixMicro(c.asked)) >= revokedShared {
-				err = m.checkRevoked(r.Context(), c.verified)
-			}
-			if err == nil && check != nil {
-				err = check(inner, c)
-			}
-			if err != nil {
-				m.refuse(w, o, err)
-				return
-			}
-			if isNew {
-				m.observer.tell(c, o)
-			}
-			next.ServeHTTP(w, inner)
-		})
+		return &guarded{m, next, optional, scope, check}
 	}
+}
+
+// A guarded handler serves those requests with next which m has verified, or verifies
+// now, and which check does not refuse.
+type guarded struct {
+	m        *Middleware
+	next     http.Handler
+	optional bool                                      // requests without credentials are served too
+	scope    string                                    // otherwise, what their challenge asks for
+	check    func(*http.Request, *claimsContext) error // nil if there is none
+}
+
+func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	m := g.m
+	c, shown := m.passed(r.Context())
+	isNew := false
+	if c == nil {
+		j, err := m.authenticate(r)
+		switch {
+		case err == nil:
+			c, isNew = newClaimsContext(r.Context(), m, j.verified, j.cached), true
+			if m.asks(j.verified) {
+				c.asked = time.Now().UnixMicro()
+			}
+			if j.binding != nil {
+				c.used = j.binding.used
+				m.bindings.announce(w, r, j.binding)
+			}
+		case !errors.Is(err, errNoCredentials):
+			m.refuse(w, j.outcome(r), err)
+			return
+		case !g.optional:
+			e := asError(err)
+			e.Scope = g.scope
+			m.refuse(w, Outcome{Request: r}, e)
+			return
+		default:
+			c = &claimsContext{Context: r.Context(), by: m, used: usedProofs(r.Context())}
+		}
+	}
+	inner := r
+	if !shown {
+		inner = c.copyRequest(r)
+		defer giveBack(r, inner)
+	}
+	if c.claims == nil {
+		g.next.ServeHTTP(w, inner)
+		return
+	}
+	o := Outcome{Request: inner, Claims: c.claims, Issuer: c.verified.by.issuer, Cached: c.cached}
+	var err error
+	if !isNew && m.asks(c.verified) && time.Since(time.UnixMicro(c.asked)) >= revokedShared {
+		err = m.checkRevoked(r.Context(), c.verified)
+	}
+	if err == nil && g.check != nil {
+		err = g.check(inner, c)
+	}
+	if err != nil {
+		m.refuse(w, o, err)
+		return
+	}
+	if isNew {
+		m.observer.tell(c, o)
+	}
+	g.next.ServeHTTP(w, inner)
 }
 
 // refuse tells that the request of o is refused for err, and replies to it.
@@ -182,19 +196,6 @@ func (m *Middleware) refuse(w http.ResponseWriter, o Outcome, err error) {
 	}
 	m.observer.tell(o.Request.Context(), o)
 	m.WriteError(w, o.Request, o.Err)
-}
-
-// copyRequest returns a copy of r with another context. giveBack must follow when
-// the copy has served.
-func copyRequest(r *http.Request, ctx context.Context) *http.Request {
-	if r.Trailer == nil && len(r.TransferEncoding) > 0 {
-		// RFC 9112, section 7.1.2: a chunked body may end with trailers that no
-		// header announced. net/http puts them into the request that it knows
-		// when the body has been read, and into a map if it has one: this one,
-		// which the copy has too.
-		r.Trailer = make(http.Header)
-	}
-	return r.WithContext(ctx)
 }
 
 // giveBack gives r what net/http and those outside look for in it, and what has
@@ -234,7 +235,7 @@ type judgement struct {
 	*verified        // nil if it did not verify; otherwise it may still be refused
 	issuer    string // by whose rules, as configured; empty if nobody's
 	cached    bool
-	binding   binding
+	binding   *binding // nil for a bearer token
 }
 
 // outcome returns what there is to tell, without the Error.
@@ -256,7 +257,7 @@ func (m *Middleware) authenticate(r *http.Request) (judgement, error) {
 	sender, err := m.bindings.sender(r, scheme)
 	badProof := err != nil
 	if !badProof {
-		j, err = m.judge(r.Context(), text, sender)
+		j, err = m.judge(r.Context(), text, &sender)
 	}
 	// Characters that no token may have make the header malformed and not only
 	// the token. They are looked for here, since a good token has none.
@@ -267,7 +268,7 @@ func (m *Middleware) authenticate(r *http.Request) (judgement, error) {
 }
 
 // judge judges a token: whether it is good, and whether its sender may use it.
-func (m *Middleware) judge(ctx context.Context, text string, s sender) (judgement, error) {
+func (m *Middleware) judge(ctx context.Context, text string, s *sender) (judgement, error) {
 	j, err := m.lookUp(ctx, text)
 	if err == nil {
 		err = m.checkRevoked(ctx, j.verified)

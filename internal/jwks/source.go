@@ -269,7 +269,7 @@ func (s *Source) unavailable(now time.Time, done error) error {
 // before reports whether now is before t by each of the two clocks that a time
 // holds. The monotonic one stands still while a machine is suspended, and the wall
 // clock may be set back.
-func before(now, t time.Time) bool { return now.Before(t) && now.Round(0).Before(t.Round(0)) }
+func before(now, t time.Time) bool { return now.Before(t) && now.UnixNano() < t.UnixNano() }
 
 // since returns how long ago t was by the clock that says more.
 func since(now, t time.Time) time.Duration { return max(now.Sub(t), now.Round(0).Sub(t.Round(0))) }
