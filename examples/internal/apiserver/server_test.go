@@ -1,4 +1,4 @@
-package main
+package apiserver
 
 import (
 	"bufio"
@@ -28,7 +28,7 @@ func start(t *testing.T, args ...string) (stdout *bufio.Reader, base string) {
 	r, w := io.Pipe()
 	done := make(chan int, 1)
 	go func() {
-		done <- run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), w, io.Discard)
+		done <- Run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), w, io.Discard, Extension{Name: "server"})
 		w.Close()
 	}()
 	t.Cleanup(func() {
@@ -312,7 +312,9 @@ func TestVerbose(t *testing.T) {
 		r, w := io.Pipe()
 		done := make(chan int, 1)
 		var stderr strings.Builder
-		go func() { done <- run(ctx, []string{"-addr", "127.0.0.1:0", fmt.Sprintf("-v=%t", verbose)}, w, &stderr) }()
+		go func() {
+			done <- Run(ctx, []string{"-addr", "127.0.0.1:0", fmt.Sprintf("-v=%t", verbose)}, w, &stderr, Extension{Name: "server"})
+		}()
 		stdout := bufio.NewReader(r)
 		line, err := stdout.ReadString('\n')
 		if err != nil {
@@ -340,7 +342,7 @@ func TestBusyPort(t *testing.T) {
 	}
 	defer taken.Close()
 	var stdout, stderr strings.Builder
-	if status := run(t.Context(), []string{"-addr", taken.Addr().String()}, &stdout, &stderr); status != 1 {
+	if status := Run(t.Context(), []string{"-addr", taken.Addr().String()}, &stdout, &stderr, Extension{Name: "server"}); status != 1 {
 		t.Errorf("exit status %d, want 1", status)
 	}
 	if stdout.Len() > 0 || !strings.Contains(stderr.String(), taken.Addr().String()) {
@@ -365,7 +367,9 @@ func TestGracefulEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
 	done := make(chan int, 1)
-	go func() { done <- run(ctx, []string{"-addr", "127.0.0.1:0", "-issuer", iss.URL}, w, io.Discard) }()
+	go func() {
+		done <- Run(ctx, []string{"-addr", "127.0.0.1:0", "-issuer", iss.URL}, w, io.Discard, Extension{Name: "server"})
+	}()
 	line, err := bufio.NewReader(r).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
@@ -426,7 +430,7 @@ func TestSlowHeader(t *testing.T) {
 // The defaults of the flags, and what -h prints.
 func TestHelp(t *testing.T) {
 	var stdout, stderr strings.Builder
-	if status := run(t.Context(), []string{"-h"}, &stdout, &stderr); status != 0 || !strings.Contains(stderr.String(), "127.0.0.1:58105") {
+	if status := Run(t.Context(), []string{"-h"}, &stdout, &stderr, Extension{Name: "server"}); status != 0 || !strings.Contains(stderr.String(), "127.0.0.1:58105") {
 		t.Errorf("exit status %d and %s", status, stderr.String())
 	}
 }
@@ -479,7 +483,7 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"-nonsense"}, []string{"-nonsense"}},
 	} {
 		var stderr strings.Builder
-		if status := run(t.Context(), tt.args, io.Discard, &stderr); status != 2 {
+		if status := Run(t.Context(), tt.args, io.Discard, &stderr, Extension{Name: "server"}); status != 2 {
 			t.Errorf("%q: exit status %d, want 2", tt.args, status)
 		}
 		for _, want := range tt.want {

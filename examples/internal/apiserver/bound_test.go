@@ -1,4 +1,4 @@
-package main
+package apiserver
 
 import (
 	"crypto/ecdsa"
@@ -187,7 +187,7 @@ func TestBadBoundFlags(t *testing.T) {
 		{[]string{"-dpop", "-tls-cert", certFile, "-tls-key", filepath.Join(t.TempDir(), "none")}, []string{"-tls-cert, -tls-key: "}},
 	} {
 		var stderr strings.Builder
-		if status := run(t.Context(), tt.args, io.Discard, &stderr); status != 2 {
+		if status := Run(t.Context(), tt.args, io.Discard, &stderr, Extension{Name: "server"}); status != 2 {
 			t.Errorf("%q: exit status %d, want 2", tt.args, status)
 		}
 		for _, want := range tt.want {
