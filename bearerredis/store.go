@@ -47,7 +47,10 @@ type Store struct {
 	calls  chan struct{} // holds an element for each call under way
 }
 
-var _ bearer.ReplayStore = (*Store)(nil)
+var (
+	_ bearer.ReplayStore = (*Store)(nil)
+	_ bearer.KeyCache    = (*Store)(nil)
+)
 
 // New returns the Store whose keys begin with prefix and a colon. Stores of the
 // same prefix are one: every replica of an API has the same, and so does the
