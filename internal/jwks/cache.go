@@ -122,7 +122,7 @@ func (s *Source) readEntry(data []byte, old *Set) (*Set, error) {
 	}
 	set.keep(e.Document)
 	set.url, set.etag = e.URL, e.ETag
-	set.life = min(max(time.Duration(min(e.Life, int64(maxLife/time.Second)))*time.Second, minLife), maxLife)
+	set.life = min(max(time.Duration(e.Life)*time.Second, minLife), maxLife)
 	set.fetched = now.Add(-max(age, 0))
 	if len(set.keys) == 0 || age >= set.life+graceLife {
 		return nil, nil

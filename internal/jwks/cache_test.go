@@ -176,7 +176,7 @@ func TestCacheFollowsRotation(t *testing.T) {
 		b.want("a newer key", b.token(), 200, 0, 1)
 
 		// All keys withdrawn.
-		b.iss.SetKeys([]byte(`{"keys":[{"kty":"odd"}]}`))
+		b.iss.SetKeys(fmt.Appendf(nil, `{"keys":[{"kty":"odd","kid":%q}]}`, b.iss.KeyID()))
 		token := b.token()
 		b.status(b.unknown("x"))
 		synctest.Wait()
@@ -260,10 +260,12 @@ func TestCacheIsReadStrictly(t *testing.T) {
 		"HTML":           {func() map[string]any { return map[string]any{"document": "<html>"} }, false},
 		"an empty set":   {func() map[string]any { return map[string]any{"document": `{"keys":[]}`} }, false},
 		"keys twice":     {func() map[string]any { return map[string]any{"document": `{"keys":[{"kty":"RSA"}],"keys":[]}`} }, false},
-		"too much":       {func() map[string]any { return map[string]any{"document": strings.Repeat(" ", 1<<20+1)} }, false},
-		"wrong type":     {func() map[string]any { return map[string]any{"fetched": "yesterday"} }, false},
-		"the future":     {func() map[string]any { return map[string]any{"fetched": now().Add(time.Hour)} }, false},
-		"a fast clock":   {func() map[string]any { return map[string]any{"fetched": now().Add(30 * time.Second)} }, true},
+		"too much": {func() map[string]any {
+			return map[string]any{"document": `{"keys":[{"kty":"RSA"}]` + strings.Repeat(" ", 1<<20) + `}`}
+		}, false},
+		"wrong type":   {func() map[string]any { return map[string]any{"fetched": "yesterday"} }, false},
+		"the future":   {func() map[string]any { return map[string]any{"fetched": now().Add(time.Hour)} }, false},
+		"a fast clock": {func() map[string]any { return map[string]any{"fetched": now().Add(30 * time.Second)} }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			withMemory(t, func(t *testing.T, b *bed, m *memory, restart func()) {
@@ -377,6 +379,36 @@ func TestCacheKeepsTheETag(t *testing.T) {
 	})
 }
 
+// Only one write is on its way, and what came meanwhile is written after it.
+func TestCacheIsWrittenInTurn(t *testing.T) {
+	withMemory(t, func(t *testing.T, b *bed, m *memory, restart func()) {
+		var mu sync.Mutex
+		at, most := 0, 0
+		p := &putter{memory: m}
+		p.f = func() error {
+			mu.Lock()
+			at++
+			most = max(most, at)
+			mu.Unlock()
+			time.Sleep(3 * time.Second)
+			mu.Lock()
+			at--
+			mu.Unlock()
+			return nil
+		}
+		b.source = b.open(func(c *jwks.Config) { c.Cache = p })
+		for range 3 {
+			b.iss.Rotate()
+			b.status(b.token())
+			time.Sleep(time.Second)
+		}
+		time.Sleep(10 * time.Second)
+		if p.writes != 2 || most != 1 {
+			t.Errorf("%d writes, %d at once, want 2, one after the other", p.writes, most)
+		}
+	})
+}
+
 // A Cache that misbehaves costs log records, and neither a reply nor a fetch.
 func TestCacheIsForeignCode(t *testing.T) {
 	hang := func() error { time.Sleep(24 * time.Hour); return errors.New("too late") }
@@ -433,13 +465,15 @@ func TestCacheIsForeignCode(t *testing.T) {
 // A putter is a Cache whose Put misbehaves.
 type putter struct {
 	*memory
-	mu sync.Mutex
-	f  func() error
+	mu     sync.Mutex
+	f      func() error
+	writes int
 }
 
 func (p *putter) Put(ctx context.Context, name string, data []byte) error {
 	p.mu.Lock()
 	f := p.f
+	p.writes++
 	p.mu.Unlock()
 	if f != nil {
 		return f()

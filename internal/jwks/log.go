@@ -62,7 +62,7 @@ func (l *stateLog) changed(log *slog.Logger, issuer string, was, is state) {
 	case is.metadataErr == nil && toldMetadata:
 		log.Info("bearer: metadata can be used again")
 	}
-	if is.set == nil || is.set == was.set {
+	if is.set == nil {
 		return
 	}
 	old := was.set
