@@ -1,16 +1,16 @@
 package bearer
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
-	"example.com/bearer/internal/dpop"
-	"example.com/bearer/internal/jwks"
+	"example.com/bearer/internal/jose"
 	"example.com/bearer/internal/strictjson"
 )
 
@@ -148,33 +148,20 @@ func (c *Claims) readConfirmation(v strictjson.Value) {
 	}
 }
 
-// A verified token is what verification made of it. It does not change, and serves
-// all requests with the token: each gets a copy of the claims.
-type verified struct {
-	claims  Claims
-	payload payload // that claims.payload points to
-	by      *verifier
-	found   *found    // through which by was come to; nil if by is one of the fixed ones
-	key     *jwks.Key // that signed the token
-	from    int64     // microseconds of Unix time: the token is valid after that,
-	until   int64     // and before this
-	joined  int       // bytes of claims.Scope; zero if it is a part of the payload
+// readScope reads the claim with the scopes. It returns how many bytes of memory they
+// take besides those of the payload.
+func (c *Claims) readScope(v strictjson.Value) int {
+	if c.Scope = readScope(v); c.Scope != "" && len(c.Scope) != len(v)-len(`""`) {
+		return len(v) // what readScope made room for
+	}
+	return 0
 }
 
-// holds reports whether the token's times hold, its key is still published, and its
-// issuer still accepted.
-// Within the microseconds in which the times begin and end it reports false:
-// verification is more precise.
-func (v *verified) holds(now time.Time) bool {
-	t := now.UnixMicro()
-	return v.from < t && t < v.until && !v.key.Withdrawn() && (v.found == nil || v.found.counts(t))
-}
-
-// copyClaims returns a copy of the claims for a caller to own.
-func (v *verified) copyClaims() *Claims {
-	c := v.claims
-	c.Audience = slices.Clone(c.Audience)
-	return &c
+// copy returns a copy of c for somebody else to own.
+func (c *Claims) copy() *Claims {
+	own := *c
+	own.Audience = slices.Clone(c.Audience)
+	return &own
 }
 
 // scopeHint tells the classic mistake behind a token without scopes.
@@ -192,83 +179,152 @@ func (c *Claims) scopeHint() string {
 	return ""
 }
 
-type contextKey struct{}
+// maxDecoded is how many types As keeps values of for one token.
+const maxDecoded = 8
 
-// A claimsContext carries claims. It is a type of its own and no
-// context.WithValue, because it then takes one allocation less space and time
-// on every request, and because by must not be for others to set.
-type claimsContext struct {
-	context.Context
-	claims   *Claims    // nil for an anonymous request
-	verified *verified  // what the claims are of; nil if there are none, or if they came by NewContext
-	cached   bool       // for Outcome
-	asked    int64      // when Revoked was, in microseconds of Unix time; zero if it was not
-	used     []dpop.Use // the proofs that the request has used up, for whichever Middleware
-	by       any        // the Middleware that judged the request; nil if the claims came by NewContext
-
-	request  http.Request // the copy of the request that has this context: here, for an allocation less
-	own      Claims       // the request's copy, that claims points to
-	audience [2]string    // room for its audience, which is seldom longer
+// A payload is the JSON object that claims were read from. All copies of a
+// token's claims share it, and what As made of it.
+type payload struct {
+	text    string
+	decoded atomic.Pointer[decoded]
 }
 
-// newClaimsContext returns a context for a request with the token that v is.
-func newClaimsContext(ctx context.Context, by any, v *verified, cached bool) *claimsContext {
-	c := &claimsContext{Context: ctx, verified: v, cached: cached, by: by, own: v.claims}
-	c.own.Audience = append(c.audience[:0], v.claims.Audience...)
-	c.claims = &c.own
-	return c
+// decoded is a list of what As made of a payload. An element does not change once
+// it is in a list, and new ones come in front.
+type decoded struct {
+	result any // a *result of some type
+	next   *decoded
 }
 
-// copyRequest returns a copy of r that has c as its context. giveBack must follow when
-// the copy has served.
-func (c *claimsContext) copyRequest(r *http.Request) *http.Request {
-	keepTrailers(r)
-	c.request = *r.WithContext(c)
-	return &c.request
+type result[T any] struct {
+	value T
+	err   error
 }
 
-// keepTrailers lets a copy of r see trailers that no header announced, as a chunked
-// body may end with (RFC 9112, section 7.1.2). net/http puts them into the request
-// that it knows when the body has been read, and into a map if it has one: this one,
-// which the copy has too.
-func keepTrailers(r *http.Request) {
-	if r.Trailer == nil && len(r.TransferEncoding) > 0 {
-		r.Trailer = make(http.Header)
+// As returns the token's payload as a T, decoded as [Claims.Decode] does it. It
+// decodes only once for all requests that bring the token, as long as the token
+// stays in the cache of [Config.TokenCache]; after that it costs next to nothing:
+//
+//	type own struct {
+//		Tenant string   `json:"tenant"`
+//		Roles  []string `json:"roles"`
+//	}
+//	mine, err := bearer.As[own](claims)
+//
+// The requests share what the T refers to. Maps, slices and what pointers point
+// to must therefore not be changed; Decode makes a value of one's own.
+//
+// As fails if the payload does not fit a T, and then returns the zero T and the
+// same error each time; and for Claims that are nil or did not come from a token.
+// It may be called by several goroutines at once. If they are the first ones, each
+// of them may decode, and all of them get the same value.
+//
+// For each token in the cache, whose payload is 3 KiB at most, values of up to
+// eight types are kept. Those of further types are decoded each time.
+func As[T any](c *Claims) (T, error) {
+	if c == nil || c.payload == nil {
+		var none T
+		return none, errors.New("bearer: As: the claims did not come from a token")
+	}
+	r, _ := find[T](c.payload.decoded.Load())
+	if r == nil {
+		r = new(result[T])
+		if r.err = c.Decode(&r.value); r.err != nil {
+			r = &result[T]{err: r.err} // nothing of what was decoded until then
+		}
+		r = keep(c.payload, r)
+	}
+	return r.value, r.err
+}
+
+// find returns the result of type T in a list, or nil, and how many elements it
+// looked at.
+func find[T any](list *decoded) (*result[T], int) {
+	n := 0
+	for ; list != nil; list = list.next {
+		if r, ok := list.result.(*result[T]); ok {
+			return r, n
+		}
+		n++
+	}
+	return nil, n
+}
+
+// keep adds r to what is kept with p, if there is room, and returns it, or the one
+// of its type that somebody else has kept meanwhile.
+func keep[T any](p *payload, r *result[T]) *result[T] {
+	for {
+		list := p.decoded.Load()
+		kept, n := find[T](list)
+		switch {
+		case kept != nil:
+			return kept
+		case n >= maxDecoded || p.decoded.CompareAndSwap(list, &decoded{r, list}):
+			return r
+		}
 	}
 }
 
-// Value answers for the Middleware that asks, so that Middlewares within each other
-// each find what they decided themselves, and for FromContext with what the
-// innermost did.
-func (c *claimsContext) Value(key any) any {
-	if key == (contextKey{}) || c.by != nil && key == c.by {
-		return c
-	}
-	return c.Context.Value(key)
+// A lookup finds a claim by its exact name or else by a dotted path into
+// nested objects. A name may have dots in it: the longest one that is there
+// counts.
+type lookup struct {
+	path    string
+	value   strictjson.Value // of the member named path[:matched]
+	matched int
 }
 
-// usedProofs returns the proofs that the request of ctx has used up.
-func usedProofs(ctx context.Context) []dpop.Use {
-	if c, ok := ctx.Value(contextKey{}).(*claimsContext); ok {
-		return c.used
+// may tells most names apart that see has no use for, at next to no cost.
+func (l *lookup) may(name string) bool { return name != "" && l.path != "" && name[0] == l.path[0] }
+
+func (l *lookup) see(name string, value strictjson.Value) {
+	if len(name) > l.matched && strings.HasPrefix(l.path, name) &&
+		(len(name) == len(l.path) || l.path[len(name)] == '.') {
+		l.value, l.matched = value, len(name)
 	}
-	return nil
 }
 
-// FromContext returns the claims of the request that ctx belongs to. It reports
-// false where no token was verified: outside of [Middleware.Handler], and
-// behind [Middleware.Optional] for an anonymous request.
-func FromContext(ctx context.Context) (*Claims, bool) {
-	if c, ok := ctx.Value(contextKey{}).(*claimsContext); ok {
-		return c.claims, c.claims != nil
+func (l *lookup) find() (strictjson.Value, bool) {
+	for l.matched > 0 && l.matched < len(l.path) {
+		inner := lookup{path: l.path[l.matched+1:]}
+		o := strictjson.Object{Text: string(l.value)}
+		for o.Next() {
+			inner.see(o.Name, o.Value)
+		}
+		*l = inner
 	}
-	return nil, false
+	return l.value, l.matched > 0
 }
 
-// NewContext returns a context that carries c for [FromContext]. It is for tests
-// of handlers, and for claims from [Middleware.Verify] where there is no HTTP
-// request. It vouches for nothing: [Middleware.RequireScope] and its siblings
-// do not trust claims that came this way.
-func NewContext(ctx context.Context, c *Claims) context.Context {
-	return &claimsContext{Context: ctx, claims: c, used: usedProofs(ctx)}
+// readAudience reads a string or an array of strings (RFC 7519, section 4.1.3).
+func readAudience(v strictjson.Value) ([]string, bool) {
+	if text, ok := v.Text(); ok {
+		return []string{text}, true
+	}
+	if v.Kind() != '[' {
+		return nil, false
+	}
+	audience := make([]string, 0, 2) // the API and the issuer itself, often
+	for e := range v.Elements() {
+		text, ok := e.Text()
+		if !ok {
+			return nil, false
+		}
+		audience = append(audience, text)
+	}
+	return audience, true
+}
+
+// numericDate reads a NumericDate (RFC 7519, section 2) from the beginning of
+// 1970 to the end of 9999. Beyond that, times do not survive conversions.
+func numericDate(v strictjson.Value) (time.Time, bool) {
+	if seconds, err := strconv.ParseUint(string(v), 10, 64); err == nil {
+		return time.Unix(int64(min(seconds, math.MaxInt64)), 0), seconds <= jose.MaxNumericDate
+	}
+	seconds, err := strconv.ParseFloat(string(v), 64)
+	if err != nil || v.Kind() == '-' || seconds > jose.MaxNumericDate {
+		return time.Time{}, false
+	}
+	whole, fraction := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(fraction*1e9)), true
 }

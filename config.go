@@ -2,13 +2,10 @@ package bearer
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
-
-	"example.com/bearer/internal/jwks"
 )
 
 // Defaults and bounds of Config.
@@ -252,64 +249,38 @@ type Config struct {
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, e *Error)
 }
 
-// New returns a Middleware for cfg. It does not reach out to the issuer: the
-// first request does, or [Middleware.Ready]. If anything is wrong with cfg, the
-// error tells all of it. Changes of cfg or of its slices after New have no
-// effect.
-func New(cfg Config) (*Middleware, error) {
-	var bad problems
-	if len(cfg.Audience) == 0 && cfg.Resource != "" {
-		cfg.Audience = []string{cfg.Resource}
-	}
-	log := cfg.Logger
-	if log == nil {
-		log = slog.Default()
-	}
-	leeway := checkLeeway(cfg.Leeway, &bad)
-	v, source := newVerifier(&cfg, leeway, &bad)
-	header := checkHeader(cfg.Header, &bad)
-	maxLength := checkMaxLength(cfg.MaxTokenLength, &bad)
-	bindings := newBindings(&cfg, leeway, log, &bad)
-	c := challenger{realm: cfg.Realm, algs: bindings.algorithms(), dpopOnly: bindings.dpopOnly()}
-	doc := newDocument(&cfg, v, &c, &bad)
-	if strings.ContainsFunc(cfg.Realm, func(r rune) bool { return r < ' ' || r > '~' }) {
-		bad.add("Realm", "%q has characters that a header cannot carry", cfg.Realm)
-	}
-	tokens := cfg.TokenCache
-	if tokens == 0 {
-		tokens = defaultTokenCache
-	}
-	if tokens > maxTokenCache {
-		bad.add("TokenCache", "%d is more than %d", tokens, maxTokenCache)
-	}
-	if len(bad) > 0 {
-		return nil, errors.Join(bad...)
-	}
+// A Metadata is what the document that describes an API to its clients says besides
+// what follows from the rest of [Config] (RFC 9728, section 2). It needs
+// Config.Resource. What is empty is left out of the document.
+type Metadata struct {
+	Name          string // "resource_name", for people to read
+	Documentation string // "resource_documentation": URL of a page for developers
+	Policy        string // "resource_policy_uri": URL of a page on how clients may use the data
+	Terms         string // "resource_tos_uri": URL of the terms of service
 
-	revoked := newRevocation(cfg.Revoked, log)
-	is := newIssuers(nil, nil)
-	if v != nil {
-		if cfg.InsecureHTTP {
-			log.Warn("bearer: keys may come over plain http", "issuer", v.issuer, "because_of", "Config.InsecureHTTP")
-		}
-		source.Log = log
-		v.keys = &keyring{Source: jwks.New(source)}
-		v.maxLength, v.revoked = maxLength, revoked
-		is = newIssuers([]*verifier{v}, nil)
-	}
-	if cfg.FindIssuer != nil {
-		is.finders = []*finder{newFinder(cfg.FindIssuer, bindings, log)}
-	}
-	return &Middleware{
-		issuers:      is,
-		cache:        newTokenCache(tokens),
-		header:       header,
-		maxLength:    maxLength,
-		bindings:     bindings,
-		challenger:   c,
-		document:     doc,
-		observer:     observer{log: log, observe: cfg.Observe},
-		revoked:      revoked,
-		errorHandler: cfg.ErrorHandler,
-	}, nil
+	// Scopes is "scopes_supported": those that a client may want to ask for.
+	// It need not be all. "offline_access" is left out, since it is not this
+	// API's.
+	Scopes []string
+
+	// AuthorizationServers is "authorization_servers": the issuers that clients
+	// can get a token from. If it is empty those are listed whose tokens are
+	// accepted. It is required where they cannot be told: with FindIssuer, with
+	// IssuerTemplate but no Tenants, and if Issuer is not a URL.
+	AuthorizationServers []string
+
+	// AuthorizationDetails is "authorization_details_types_supported" (RFC
+	// 9396).
+	AuthorizationDetails []string
+
+	// Extra has further members by name, such as "resource_name#de". None may
+	// have a name that this package writes itself.
+	Extra map[string]any
+}
+
+// problems are what is wrong with a Config.
+type problems []error
+
+func (p *problems) add(field, format string, args ...any) {
+	*p = append(*p, fmt.Errorf("bearer: Config.%s: "+format, append([]any{field}, args...)...))
 }

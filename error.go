@@ -2,12 +2,10 @@ package bearer
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -103,6 +101,8 @@ func (e *Error) Unwrap() error {
 	}
 	return e.Err
 }
+
+const maxErrorText = 500 // bytes of an error that is not ours, in logs
 
 // A cause is why a request is refused: what was checked, what was expected and
 // what came, for logs. It becomes the Err of an Error.
@@ -234,91 +234,6 @@ func internalError(err error) *Error {
 // text returns the text of an error that is not from here, for logs. fmt recovers
 // from what a nil pointer's method does.
 func text(err error) string { return clip.To(fmt.Sprint(err), maxErrorText) }
-
-// WriteError replies to the request with err, which should come from a method
-// of m or be an [*Error] of the caller's own. It sets the headers
-// WWW-Authenticate, Cache-Control and Retry-After as the reply needs them, and
-// leaves the rest to [Config.ErrorHandler] or else to [DefaultErrorHandler].
-// Called from within an ErrorHandler it leaves it to the latter, so that no reply
-// calls for another without end, and its headers replace those that were set
-// before.
-//
-// Any other error, which m cannot have returned, is answered with status 500,
-// and an Error whose Status does not refuse (400 to 599 do) with 403.
-//
-// Nothing of err but the fields Status, Code, Description, Scope, ACRValues,
-// MaxAge and RetryAfter is sent.
-func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err error) {
-	e := asError(err)
-	if e == nil {
-		e = internalError(err)
-	}
-	e = e.asReplied()
-	h := w.Header()
-	h.Set("Cache-Control", "no-store")
-	h.Del("Content-Length") // of another body
-	const name = "Www-Authenticate"
-	others := h[name]
-	before, _ := r.Context().Value(replyKey{}).(*replyContext)
-	if before != nil {
-		others = slices.DeleteFunc(slices.Clone(others), func(s string) bool { return slices.Contains(before.challenges, s) })
-		h[name] = others
-		h.Del("Retry-After")
-	}
-	challenges := m.challenger.challenges(e, r)
-	if len(challenges) > 0 {
-		h[name] = challenges
-		if len(others) > 0 {
-			h[name] = append(others[:len(others):len(others)], challenges...)
-		}
-	}
-	m.bindings.refused(h, r)
-	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
-	}
-	if m.errorHandler == nil || before != nil {
-		DefaultErrorHandler(w, r, e)
-		return
-	}
-	keepTrailers(r)
-	inner := r.WithContext(&replyContext{r.Context(), challenges})
-	defer giveBack(r, inner)
-	m.errorHandler(w, inner, e)
-}
-
-// DefaultErrorHandler writes the reply that a refused request gets without
-// [Config.ErrorHandler]: status e.Status and a JSON object with the members "error"
-// and "error_description", as far as e has them. It is for ErrorHandlers that only
-// add to it. All other headers are set before, by [Middleware.WriteError].
-func DefaultErrorHandler(w http.ResponseWriter, _ *http.Request, e *Error) {
-	if e == nil {
-		e = internalError(e)
-	}
-	e = e.asReplied()
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	// Content-Encoding stays, as with http.Error: middleware that compresses sets
-	// it before it compresses what is written here.
-	h.Del("Content-Length")
-	w.WriteHeader(e.Status)
-	w.Write(e.body())
-}
-
-type replyKey struct{}
-
-// A replyContext is that of a request whose reply an ErrorHandler writes.
-type replyContext struct {
-	context.Context
-	challenges []string // that have been set
-}
-
-// Value shows WriteError that it has been called for this request before.
-func (c *replyContext) Value(key any) any {
-	if key == (replyKey{}) {
-		return c
-	}
-	return c.Context.Value(key)
-}
 
 // asReplied returns e, or for an Error of the caller's own that needs it, a copy with
 // a status that refuses and with a reason.

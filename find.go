@@ -39,7 +39,7 @@ const (
 type finder struct {
 	hook
 	find                     func(context.Context, string) (*Middleware, error)
-	bindings                 bindings // by which the tokens' senders are judged
+	bindings                 *bindings // by which the tokens' senders are judged
 	knownCalls, unknownCalls chan struct{}
 
 	mu      sync.Mutex // guards what follows; never held while find is called
@@ -76,7 +76,7 @@ type found struct {
 	proven atomic.Bool  // a token of it was good
 }
 
-func newFinder(find func(context.Context, string) (*Middleware, error), b bindings, log *slog.Logger) *finder {
+func newFinder(find func(context.Context, string) (*Middleware, error), b *bindings, log *slog.Logger) *finder {
 	return &finder{
 		hook:         hook{name: "FindIssuer", log: log},
 		find:         find,
@@ -242,7 +242,7 @@ func (f *finder) call(ctx context.Context, issuer string) (*verifier, error) {
 	if by == nil {
 		return nil, fmt.Errorf("it returned a Middleware of %s for another issuer", m.issuers.names)
 	}
-	if m.bindings.required && !m.bindings.same(&f.bindings) {
+	if m.bindings.required && !m.bindings.same(f.bindings) {
 		return nil, errors.New("it returned a Middleware that requires bound tokens in another way")
 	}
 	return by, nil

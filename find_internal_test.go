@@ -21,11 +21,11 @@ func TestFinderForgets(t *testing.T) {
 		{"refused", func(context.Context, string) (*Middleware, error) { return nil, nil }, 2100},
 		{"failed", func(context.Context, string) (*Middleware, error) { return nil, context.Canceled }, 1200},
 		{"accepted", func(_ context.Context, issuer string) (*Middleware, error) {
-			return &Middleware{issuers: newIssuers([]*verifier{{issuer: issuer}}, nil)}, nil
+			return &Middleware{bindings: &bindings{}, issuers: newIssuers([]*verifier{{issuer: issuer}}, nil)}, nil
 		}, 7100},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			f, most := newFinder(tt.find, bindings{}, slog.New(slog.DiscardHandler)), 0
+			f, most := newFinder(tt.find, &bindings{}, slog.New(slog.DiscardHandler)), 0
 			for second := range 120 {
 				for i := range 150 {
 					_, _ = f.of(t.Context(), fmt.Sprintf("https://%d.%d.example.com/%s", second, i, strings.Repeat("x", 200)), time.Now())
@@ -49,8 +49,8 @@ func TestFinderForgetsTenants(t *testing.T) {
 			if issuer != "tenant" {
 				return nil, nil
 			}
-			return &Middleware{issuers: newIssuers([]*verifier{{issuer: issuer}}, nil)}, nil
-		}, bindings{}, slog.New(slog.DiscardHandler))
+			return &Middleware{bindings: &bindings{}, issuers: newIssuers([]*verifier{{issuer: issuer}}, nil)}, nil
+		}, &bindings{}, slog.New(slog.DiscardHandler))
 		found, err := f.of(t.Context(), "tenant", time.Now())
 		if err != nil || found == nil {
 			t.Fatal(found, err)

@@ -8,10 +8,7 @@ import (
 	"time"
 
 	"example.com/bearer/internal/clip"
-	"example.com/bearer/internal/strictjson"
 )
-
-const maxUnverified = 1024 // members of a payload in which "iss" is looked for
 
 // issuers choose who judges a token.
 type issuers struct {
@@ -34,10 +31,10 @@ func newIssuers(all []*verifier, finders []*finder) *issuers {
 	return is
 }
 
-// of returns the verifier of the issuer that t claims to be from, and what FindIssuer
-// has to do with it. That is the only thing that an unverified claim decides: the
-// verifier checks it, as it checks all the rest.
-func (is *issuers) of(ctx context.Context, t *token, now time.Time) (*verifier, *found, error) {
+// of returns the verifier of the issuer that t claims to be from, and the standing of
+// one that was found at run time. That is the only thing that an unverified claim
+// decides: the verifier checks it, as it checks all the rest.
+func (is *issuers) of(ctx context.Context, t *token, now time.Time) (*verifier, standing, error) {
 	if len(is.all) == 1 && len(is.finders) == 0 {
 		return is.all[0], nil, nil
 	}
@@ -106,20 +103,16 @@ func listNames(all []*verifier, finders []*finder) string {
 	return strings.Join(names, " or ")
 }
 
-// unverifiedIssuer returns what t says that its issuer is. It is not known if the
-// payload cannot be read as far as that, or has too many members before.
-func (t *token) unverifiedIssuer() (issuer string, known bool, err error) {
-	if err := t.decode(); err != nil {
-		return "", false, err
+// servers returns the authorization servers of all issuers, and whether these can be
+// told.
+func (is *issuers) servers() (servers []string, told bool) {
+	told = len(is.finders) == 0
+	for _, v := range is.all {
+		more := v.servers()
+		told = told && len(more) > 0
+		servers = append(servers, more...)
 	}
-	o := strictjson.Object{Text: string(t.payload), MaxMembers: maxUnverified}
-	for o.Next() {
-		if o.Name == "iss" {
-			issuer, _ = o.Value.Text()
-			return issuer, true, nil
-		}
-	}
-	return "", o.Err() == nil, nil
+	return servers, told
 }
 
 // Or returns a Middleware that accepts the tokens of m's issuer and those of
@@ -146,7 +139,7 @@ func (m *Middleware) Or(other *Middleware) *Middleware {
 	if m.header != other.header {
 		panic(fmt.Sprintf("bearer: Or: one has its tokens in the header %s, the other in %s", m.header, other.header))
 	}
-	if !m.bindings.same(&other.bindings) {
+	if !m.bindings.same(other.bindings) {
 		panic("bearer: Or: the two ask for different proofs of bound tokens: DPoP, Certificate and RequireBound must be the same")
 	}
 	for _, a := range m.issuers.all {
@@ -164,7 +157,11 @@ func (m *Middleware) Or(other *Middleware) *Middleware {
 	both := *m
 	both.issuers = newIssuers(slices.Concat(m.issuers.all, other.issuers.all), slices.Concat(m.issuers.finders, other.issuers.finders))
 	both.maxLength = max(m.maxLength, other.maxLength)
-	both.document = m.document.or(other)
+	servers, told := other.issuers.servers()
+	if other.document != nil {
+		servers, told = other.document.servers, true
+	}
+	both.document = m.document.or(servers, told)
 	both.cache = newTokenCache(max(m.cache.capacity(), other.cache.capacity()))
 	return &both
 }

@@ -13,8 +13,6 @@ import (
 	"example.com/bearer/internal/jwks"
 )
 
-const maxErrorText = 500 // bytes of an error that is not ours, in logs
-
 // A KeyCache keeps what it is given under a name. [DirCache] is one. Its methods
 // are called in goroutines of their own, by several at once if it serves several
 // issuers, and with contexts that end after a few seconds. No request waits for Put,

@@ -17,35 +17,6 @@ import (
 // its own (RFC 9728, section 3).
 const wellKnown = "/.well-known/oauth-protected-resource"
 
-// A Metadata is what the document that describes an API to its clients says besides
-// what follows from the rest of [Config] (RFC 9728, section 2). It needs
-// Config.Resource. What is empty is left out of the document.
-type Metadata struct {
-	Name          string // "resource_name", for people to read
-	Documentation string // "resource_documentation": URL of a page for developers
-	Policy        string // "resource_policy_uri": URL of a page on how clients may use the data
-	Terms         string // "resource_tos_uri": URL of the terms of service
-
-	// Scopes is "scopes_supported": those that a client may want to ask for.
-	// It need not be all. "offline_access" is left out, since it is not this
-	// API's.
-	Scopes []string
-
-	// AuthorizationServers is "authorization_servers": the issuers that clients
-	// can get a token from. If it is empty those are listed whose tokens are
-	// accepted. It is required where they cannot be told: with FindIssuer, with
-	// IssuerTemplate but no Tenants, and if Issuer is not a URL.
-	AuthorizationServers []string
-
-	// AuthorizationDetails is "authorization_details_types_supported" (RFC
-	// 9396).
-	AuthorizationDetails []string
-
-	// Extra has further members by name, such as "resource_name#de". None may
-	// have a name that this package writes itself.
-	Extra map[string]any
-}
-
 // members are the names of what a document says without Extra.
 var members = []string{
 	"resource", "authorization_servers", "scopes_supported", "bearer_methods_supported",
@@ -143,28 +114,18 @@ func (d *document) build() {
 	d.body = append(o, d.after...)
 }
 
-// or returns the document of an API that accepts tokens of the issuers of other too.
-func (d *document) or(other *Middleware) *document {
+// or returns the document of an API that accepts tokens of further issuers too, whose
+// servers are these. It panics if they cannot be told, unless d names all servers.
+func (d *document) or(servers []string, told bool) *document {
 	if d == nil || d.given {
 		return d
 	}
-	var more []string
-	if other.document != nil {
-		more = other.document.servers
-	} else {
-		known := len(other.issuers.finders) == 0
-		for _, v := range other.issuers.all {
-			servers := v.servers()
-			known = known && len(servers) > 0
-			more = append(more, servers...)
-		}
-		if !known {
-			panic("bearer: Or: not all of the other's issuers can be told: Config.Metadata.AuthorizationServers must name all servers")
-		}
+	if !told {
+		panic("bearer: Or: not all of the other's issuers can be told: Config.Metadata.AuthorizationServers must name all servers")
 	}
 	both := *d
 	both.servers = slices.Clone(d.servers)
-	for _, server := range more {
+	for _, server := range servers {
 		if !slices.Contains(both.servers, server) {
 			both.servers = append(both.servers, server)
 		}

@@ -11,16 +11,15 @@ import (
 // concurrent use. Make one with [New] for an API and use it for all of its
 // routes, since it holds the issuer's keys. The zero value is not usable.
 type Middleware struct {
-	issuers      *issuers
-	cache        *tokenCache // nil if there is none
-	header       string      // that holds the token
-	maxLength    int         // of a token, in bytes; issuers may have less
-	bindings     bindings
-	challenger   challenger
-	document     *document // nil without Config.Resource
-	observer     observer
-	revoked      *revocation // nil if nobody is to be asked
-	errorHandler func(http.ResponseWriter, *http.Request, *Error)
+	issuers   *issuers
+	cache     *tokenCache // nil if there is none
+	header    string      // that holds the token
+	maxLength int         // of a token, in bytes; issuers may have less
+	bindings  *bindings
+	replies   replier
+	document  *document // nil without Config.Resource
+	observer  observer
+	revoked   *revocation // nil if nobody is to be asked
 }
 
 // Handler returns a handler that serves only requests with a valid token, and
@@ -97,6 +96,23 @@ func (m *Middleware) KeyStats() KeyStats {
 		}
 	}
 	return stats
+}
+
+// WriteError replies to the request with err, which should come from a method
+// of m or be an [*Error] of the caller's own. It sets the headers
+// WWW-Authenticate, Cache-Control and Retry-After as the reply needs them, and
+// leaves the rest to [Config.ErrorHandler] or else to [DefaultErrorHandler].
+// Called from within an ErrorHandler it leaves it to the latter, so that no reply
+// calls for another without end, and its headers replace those that were set
+// before.
+//
+// Any other error, which m cannot have returned, is answered with status 500,
+// and an Error whose Status does not refuse (400 to 599 do) with 403.
+//
+// Nothing of err but the fields Status, Code, Description, Scope, ACRValues,
+// MaxAge and RetryAfter is sent.
+func (m *Middleware) WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	m.replies.write(w, r, err)
 }
 
 // answer tells of a verdict and returns it to a caller that replies by itself.
@@ -198,15 +214,6 @@ func (m *Middleware) refuse(w http.ResponseWriter, o Outcome, err error) {
 	m.WriteError(w, o.Request, o.Err)
 }
 
-// giveBack gives r what net/http and those outside look for in it, and what has
-// been put into its copy: the files of a form, which net/http removes, the form
-// itself, whose body is read by now, and what the router noted for access logs. It
-// is deferred, since whoever recovers from a panic outside goes on with r.
-func giveBack(r, inner *http.Request) {
-	r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
-	r.Form, r.PostForm = inner.Form, inner.PostForm
-}
-
 // passed returns a context with the claims that m itself verified for the request of
 // ctx, or nil if there are none that still hold. It may be hours since: a
 // websocket's, or a batch's. shown means that ctx shows these claims already, and
@@ -242,7 +249,7 @@ type judgement struct {
 func (j judgement) outcome(r *http.Request) Outcome {
 	o := Outcome{Request: r, Issuer: j.issuer, Cached: j.cached}
 	if j.verified != nil {
-		o.Claims = j.copyClaims()
+		o.Claims = j.claims.copy()
 	}
 	return o
 }
@@ -285,10 +292,10 @@ func (m *Middleware) asks(v *verified) bool { return m.revoked != nil || v.by.re
 // checkRevoked refuses a token that was revoked. The Middleware that judged it may
 // be another one, and what that knows counts too.
 func (m *Middleware) checkRevoked(ctx context.Context, v *verified) error {
-	if err := m.revoked.check(ctx, v); err != nil || v.by.revoked == m.revoked {
+	if err := m.revoked.check(ctx, &v.claims); err != nil || v.by.revoked == m.revoked {
 		return err
 	}
-	return v.by.revoked.check(ctx, v)
+	return v.by.revoked.check(ctx, &v.claims)
 }
 
 // lookUp returns what the token text is. A token that was verified before, and for
@@ -299,8 +306,8 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 	// machine is suspended, and tokens expire meanwhile.
 	now := time.Now()
 	if v := m.cache.get(text); v != nil && v.holds(now) {
-		if v.found != nil {
-			v.found.use(now.UnixMicro())
+		if v.standing != nil {
+			v.standing.use(now.UnixMicro())
 		}
 		// The keys have an age too. A look at them may show that this token's
 		// is gone.
@@ -316,15 +323,15 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 		return judgement{}, err
 	}
 	defer t.free()
-	by, found, err := m.issuers.of(ctx, &t, now)
+	by, standing, err := m.issuers.of(ctx, &t, now)
 	if err != nil {
 		return judgement{}, err
 	}
 	v, err := by.verify(ctx, &t, now)
 	if err == nil {
-		if found != nil {
-			v.found = found
-			found.use(now.UnixMicro())
+		if standing != nil {
+			v.standing = standing
+			standing.use(now.UnixMicro())
 		}
 		m.cache.put(text, v, now)
 	}

@@ -126,23 +126,6 @@ func likeHint(got, want string) string {
 	return ""
 }
 
-// issuerHint tells the classic mistakes behind another issuer than v's.
-func (v *verifier) issuerHint(got string) string {
-	const v1, v2 = "https://sts.windows.net/", "https://login.microsoftonline.com/"
-	want := v.issuer
-	switch like := likeHint(got, want); {
-	case like != "":
-		return like
-	case v.template && v.mayBe(otherSlash(got)):
-		return bySlash
-	case strings.HasPrefix(got, v1) && strings.HasPrefix(want, v2):
-		return "a version 1 token of Entra ID: set requestedAccessTokenVersion of the API to 2, or expect this issuer"
-	case strings.HasPrefix(want, v1) && strings.HasPrefix(got, v2):
-		return "a version 2 token of Entra ID: expect this issuer"
-	}
-	return ""
-}
-
 // audienceHint tells the classic mistakes behind another audience. claim is the
 // one that c.Audience was read from.
 func audienceHint(c *Claims, claim string, want []string) string {

@@ -23,6 +23,7 @@ const (
 	defaultMaxLength = 16 << 10  // bytes of the encoded token
 	maxMaxLength     = 256 << 10 // … that Config.MaxTokenLength may allow
 	maxKeyID         = 256       // bytes of "kid"
+	maxUnverified    = 1024      // members of a payload in which "iss" is looked for
 	maxParameters    = 256       // members of the header, inner objects included
 )
 
@@ -273,4 +274,20 @@ func (m *headerMemo) put(set *jwks.Set, encoded string, h *header) {
 	if _, loaded := m.byText.LoadOrStore(strings.Clone(encoded), h); !loaded {
 		m.n.Add(1)
 	}
+}
+
+// unverifiedIssuer returns what t says that its issuer is. It is not known if the
+// payload cannot be read as far as that, or has too many members before.
+func (t *token) unverifiedIssuer() (issuer string, known bool, err error) {
+	if err := t.decode(); err != nil {
+		return "", false, err
+	}
+	o := strictjson.Object{Text: string(t.payload), MaxMembers: maxUnverified}
+	for o.Next() {
+		if o.Name == "iss" {
+			issuer, _ = o.Value.Text()
+			return issuer, true, nil
+		}
+	}
+	return "", o.Err() == nil, nil
 }

@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
 	"example.com/bearer/internal/clip"
-	"example.com/bearer/internal/jose"
 	"example.com/bearer/internal/jwks"
 	"example.com/bearer/internal/strictjson"
 )
@@ -237,9 +234,7 @@ func (v *verifier) scan(out *verified, reg *registeredClaims) (tenant string, er
 	}
 	for i := range scopes {
 		if value, ok := scopes[i].find(); ok {
-			if c.Scope = readScope(value); c.Scope != "" && len(c.Scope) != len(value)-len(`""`) {
-				out.joined = len(value) // what readScope made room for
-			}
+			out.joined = c.readScope(value)
 			break
 		}
 	}
@@ -316,69 +311,50 @@ func (v *verifier) mayBe(issuer string) bool {
 	return rest == fillTemplate(after, tenant)
 }
 
+// issuerHint tells the classic mistakes behind another issuer than v's.
+func (v *verifier) issuerHint(got string) string {
+	const v1, v2 = "https://sts.windows.net/", "https://login.microsoftonline.com/"
+	want := v.issuer
+	switch like := likeHint(got, want); {
+	case like != "":
+		return like
+	case v.template && v.mayBe(otherSlash(got)):
+		return bySlash
+	case strings.HasPrefix(got, v1) && strings.HasPrefix(want, v2):
+		return "a version 1 token of Entra ID: set requestedAccessTokenVersion of the API to 2, or expect this issuer"
+	case strings.HasPrefix(want, v1) && strings.HasPrefix(got, v2):
+		return "a version 2 token of Entra ID: expect this issuer"
+	}
+	return ""
+}
+
 // clientClaims are the places of a client's id, the standard one first.
 var clientClaims = []string{"client_id", "azp", "cid", "appid"}
 
-// A lookup finds a claim by its exact name or else by a dotted path into
-// nested objects. A name may have dots in it: the longest one that is there
-// counts.
-type lookup struct {
-	path    string
-	value   strictjson.Value // of the member named path[:matched]
-	matched int
+// A verified token is what verification made of it. It does not change, and serves
+// all requests with the token: each gets a copy of the claims.
+type verified struct {
+	claims   Claims
+	payload  payload // that claims.payload points to
+	by       *verifier
+	standing standing  // of an issuer that was found at run time; nil if by is one of the fixed ones
+	key      *jwks.Key // that signed the token
+	from     int64     // microseconds of Unix time: the token is valid after that,
+	until    int64     // and before this
+	joined   int       // bytes of claims.Scope; zero if it is a part of the payload
 }
 
-// may tells most names apart that see has no use for, at next to no cost.
-func (l *lookup) may(name string) bool { return name != "" && l.path != "" && name[0] == l.path[0] }
-
-func (l *lookup) see(name string, value strictjson.Value) {
-	if len(name) > l.matched && strings.HasPrefix(l.path, name) &&
-		(len(name) == len(l.path) || l.path[len(name)] == '.') {
-		l.value, l.matched = value, len(name)
-	}
+// A standing tells whether an issuer that was found at run time is still accepted at
+// a time, in microseconds of Unix time, and is told when a token of it is used.
+type standing interface {
+	counts(now int64) bool
+	use(now int64)
 }
 
-func (l *lookup) find() (strictjson.Value, bool) {
-	for l.matched > 0 && l.matched < len(l.path) {
-		inner := lookup{path: l.path[l.matched+1:]}
-		o := strictjson.Object{Text: string(l.value)}
-		for o.Next() {
-			inner.see(o.Name, o.Value)
-		}
-		*l = inner
-	}
-	return l.value, l.matched > 0
-}
-
-// readAudience reads a string or an array of strings (RFC 7519, section 4.1.3).
-func readAudience(v strictjson.Value) ([]string, bool) {
-	if text, ok := v.Text(); ok {
-		return []string{text}, true
-	}
-	if v.Kind() != '[' {
-		return nil, false
-	}
-	audience := make([]string, 0, 2) // the API and the issuer itself, often
-	for e := range v.Elements() {
-		text, ok := e.Text()
-		if !ok {
-			return nil, false
-		}
-		audience = append(audience, text)
-	}
-	return audience, true
-}
-
-// numericDate reads a NumericDate (RFC 7519, section 2) from the beginning of
-// 1970 to the end of 9999. Beyond that, times do not survive conversions.
-func numericDate(v strictjson.Value) (time.Time, bool) {
-	if seconds, err := strconv.ParseUint(string(v), 10, 64); err == nil {
-		return time.Unix(int64(min(seconds, math.MaxInt64)), 0), seconds <= jose.MaxNumericDate
-	}
-	seconds, err := strconv.ParseFloat(string(v), 64)
-	if err != nil || v.Kind() == '-' || seconds > jose.MaxNumericDate {
-		return time.Time{}, false
-	}
-	whole, fraction := math.Modf(seconds)
-	return time.Unix(int64(whole), int64(fraction*1e9)), true
+// holds reports whether the token's times hold, its key is still published, and its
+// issuer still accepted. Within the microseconds in which the times begin and end it reports false:
+// verification is more precise.
+func (v *verified) holds(now time.Time) bool {
+	t := now.UnixMicro()
+	return v.from < t && t < v.until && !v.key.Withdrawn() && (v.standing == nil || v.standing.counts(t))
 }

@@ -2,7 +2,6 @@ package bearer
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -16,11 +15,65 @@ import (
 	"example.com/bearer/internal/jwks"
 )
 
-// problems are what is wrong with a Config.
-type problems []error
+// New returns a Middleware for cfg. It does not reach out to the issuer: the
+// first request does, or [Middleware.Ready]. If anything is wrong with cfg, the
+// error tells all of it. Changes of cfg or of its slices after New have no
+// effect.
+func New(cfg Config) (*Middleware, error) {
+	var bad problems
+	if len(cfg.Audience) == 0 && cfg.Resource != "" {
+		cfg.Audience = []string{cfg.Resource}
+	}
+	log := cfg.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	leeway := checkLeeway(cfg.Leeway, &bad)
+	v, source := newVerifier(&cfg, leeway, &bad)
+	header := checkHeader(cfg.Header, &bad)
+	maxLength := checkMaxLength(cfg.MaxTokenLength, &bad)
+	bindings := newBindings(&cfg, leeway, log, &bad)
+	c := challenger{realm: cfg.Realm, algs: bindings.algorithms(), dpopOnly: bindings.dpopOnly()}
+	doc := newDocument(&cfg, v, &c, &bad)
+	if strings.ContainsFunc(cfg.Realm, func(r rune) bool { return r < ' ' || r > '~' }) {
+		bad.add("Realm", "%q has characters that a header cannot carry", cfg.Realm)
+	}
+	tokens := cfg.TokenCache
+	if tokens == 0 {
+		tokens = defaultTokenCache
+	}
+	if tokens > maxTokenCache {
+		bad.add("TokenCache", "%d is more than %d", tokens, maxTokenCache)
+	}
+	if len(bad) > 0 {
+		return nil, errors.Join(bad...)
+	}
 
-func (p *problems) add(field, format string, args ...any) {
-	*p = append(*p, fmt.Errorf("bearer: Config.%s: "+format, append([]any{field}, args...)...))
+	revoked := newRevocation(cfg.Revoked, log)
+	is := newIssuers(nil, nil)
+	if v != nil {
+		if cfg.InsecureHTTP {
+			log.Warn("bearer: keys may come over plain http", "issuer", v.issuer, "because_of", "Config.InsecureHTTP")
+		}
+		source.Log = log
+		v.keys = &keyring{Source: jwks.New(source)}
+		v.maxLength, v.revoked = maxLength, revoked
+		is = newIssuers([]*verifier{v}, nil)
+	}
+	if cfg.FindIssuer != nil {
+		is.finders = []*finder{newFinder(cfg.FindIssuer, bindings, log)}
+	}
+	return &Middleware{
+		issuers:   is,
+		cache:     newTokenCache(tokens),
+		header:    header,
+		maxLength: maxLength,
+		bindings:  bindings,
+		replies:   replier{c, bindings, cfg.ErrorHandler},
+		document:  doc,
+		observer:  observer{log: log, observe: cfg.Observe},
+		revoked:   revoked,
+	}, nil
 }
 
 // newVerifier returns the verifier that cfg describes, without keys, and where
@@ -225,8 +278,8 @@ func checkHeader(name string, bad *problems) string {
 }
 
 // newBindings returns how the bindings of tokens are judged.
-func newBindings(cfg *Config, leeway time.Duration, log *slog.Logger, bad *problems) bindings {
-	b := bindings{certificate: cfg.Certificate, required: cfg.RequireBound}
+func newBindings(cfg *Config, leeway time.Duration, log *slog.Logger, bad *problems) *bindings {
+	b := &bindings{certificate: cfg.Certificate, required: cfg.RequireBound}
 	if cfg.RequireBound && cfg.DPoP == nil && cfg.Certificate == nil {
 		bad.add("RequireBound", "needs DPoP or Certificate, or else no token is accepted")
 	}
