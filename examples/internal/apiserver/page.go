@@ -25,10 +25,10 @@ import (
 //go:embed page.html
 var pageHTML string
 
-// servePage registers the page and the token endpoint that it uses. They are
-// for the embedded issuer only: whoever asks gets a token.
+// servePage registers the page, and the token endpoint, the stream and the switches
+// that it uses. They are for the embedded issuer only: whoever asks gets a token.
 // Proofs of the page are for apiURL; if it is empty it makes none.
-func servePage(root *http.ServeMux, iss *bearertest.Issuer, audience, apiURL string) {
+func servePage(root *http.ServeMux, iss *bearertest.Issuer, audience, apiURL string, l *live) {
 	// Browsers see one kind of line end in scripts, and hash that.
 	page := strings.ReplaceAll(pageHTML, "\r\n", "\n")
 	page = strings.Replace(page, "<body>", `<body data-api="`+html.EscapeString(apiURL)+`">`, 1)
@@ -46,6 +46,8 @@ func servePage(root *http.ServeMux, iss *bearertest.Issuer, audience, apiURL str
 		fmt.Fprint(w, page)
 	})
 	root.Handle("/token", tokenEndpoint(iss, audience))
+	root.HandleFunc("GET /live", l.stream)
+	root.Handle("POST /live/{what}", l.switches())
 }
 
 // pagePolicy returns a Content-Security-Policy under which html can do what it

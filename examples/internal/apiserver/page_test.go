@@ -200,7 +200,7 @@ func TestPage(t *testing.T) {
 // A server for a real issuer hands out nothing.
 func TestPage_realIssuer(t *testing.T) {
 	_, base := start(t, "-issuer", "http://localhost:1")
-	for _, request := range []string{"GET /", "GET /token", "POST /token"} {
+	for _, request := range []string{"GET /", "GET /token", "POST /token", "GET /live", "POST /live/rotate"} {
 		method, path, _ := strings.Cut(request, " ")
 		if resp, _ := do(t, method, base+path, "", formType); resp.StatusCode != 404 {
 			t.Errorf("%s: status = %d, want 404", request, resp.StatusCode)

@@ -135,6 +135,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, x Extensi
 		return 1
 	}
 	root := http.NewServeMux()
+	var page *live // for the embedded issuer
 	scheme, curl := "http", "curl -i "
 	if https != nil {
 		scheme, curl = "https", "curl -i --cacert "+binding.certFile+" "
@@ -147,12 +148,13 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, x Extensi
 		iss := bearertest.NewIssuer(base + "/issuer")
 		root.Handle("GET /issuer/", iss)
 		config.Issuer, config.Client = iss.URL, iss.Client()
-		page := ":"
+		where := ":"
 		if isLoopback(listener.Addr().String()) { // a Host header is the client's to choose
-			servePage(root, iss, audience[0], binding.pageURL(&config))
-			page = fmt.Sprintf(",\nor open %s/ in a browser:", base)
+			page = newLive(iss, &config)
+			servePage(root, iss, audience[0], binding.pageURL(&config), page)
+			where = fmt.Sprintf(",\nor open %s/ in a browser:", base)
 		}
-		fmt.Fprintf(stdout, "The API listens on %s. Paste these lines into another terminal%s\n\n%s", base, page, curlLines(curl, base, iss, audience[0]))
+		fmt.Fprintf(stdout, "The API listens on %s. Paste these lines into another terminal%s\n\n%s", base, where, curlLines(curl, base, iss, audience[0]))
 	} else {
 		fmt.Fprintf(stdout, "The API listens on %s and accepts tokens of %s for %s.\n", base, *issuer, strings.Join(audience, " or "))
 	}
@@ -172,7 +174,14 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, x Extensi
 		auth.HandleMetadata(root)
 	}
 
-	server := &http.Server{Handler: root, TLSConfig: https, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	handler := http.Handler(root)
+	if page != nil {
+		page.auth, handler = auth, page.watch(root)
+	}
+	server := &http.Server{Handler: handler, TLSConfig: https, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	if page != nil {
+		server.RegisterOnShutdown(page.stop)
+	}
 	served := make(chan error, 1)
 	go func() {
 		if https != nil {

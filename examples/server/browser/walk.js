@@ -19,7 +19,7 @@ async function walk(page) {
 			await field(name).setChecked(scopes.includes(name));
 		}
 		await field("Other scopes").fill(other);
-		await field(expired ? "expired an hour ago" : "for an hour from now").check();
+		await field(expired ? "expired an hour ago" : "for an hour").check();
 		const before = await field("Token").inputValue();
 		await button("Get token").click();
 		await page.waitForFunction(before => document.getElementById("token").value !== before, before);
@@ -116,6 +116,96 @@ async function walk(page) {
 	assert.ok(await field("Send the token").isDisabled(), "there is no token to send any more");
 }
 
+// What the issuer does, and what the server tells of it and of each request.
+async function walkKeys(page) {
+	const button = name => page.getByRole("button", {name, exact: true});
+	const told = async (id, pattern) => {
+		await page.waitForFunction(([id, pattern]) => new RegExp(pattern).test(document.getElementById(id).innerText), [id, pattern.source]);
+	};
+	async function getToken() {
+		const before = await page.locator("#token").inputValue();
+		await button("Get token").click();
+		await page.waitForFunction(before => document.getElementById("token").value !== before, before);
+		return page.locator("#token").inputValue();
+	}
+	async function expectVerdict(route, status, verdict) {
+		await button("Send " + route).click();
+		const row = page.getByRole("listitem").filter({has: button("Send " + route)});
+		await row.locator(".status", {hasText: String(status)}).waitFor();
+		await told("verdict", verdict);
+		console.log(`ok  ${route}: ${status}, ${await page.locator("#verdict").textContent()}`);
+	}
+	await page.goto(base);
+	await told("publishes", /key-1 \(signs\)/);
+	const first = await getToken();
+
+	// Why, in view at once.
+	await expectVerdict("GET /api/messages", 200, /^let in/);
+	await expectVerdict("POST /api/messages", 403, /^refused: insufficient_scope$/);
+	await told("reasons", /expected\s+read:messages write:messages\s+came\s+read:messages/);
+	await told("checks", /pass +signature[^]*FAIL +the route's own rule/);
+	const bottom = await page.evaluate(() => {
+		scrollTo(0, 0);
+		return document.getElementById("exchange").getBoundingClientRect().bottom;
+	});
+	assert.ok(bottom <= 900, `the answer ends at ${bottom}, below what is seen of the page`);
+	await expectVerdict("GET /api/ping", 200, /^public/);
+	await told("checks", /^$/);
+
+	// A rotation refuses nobody.
+	await button("Rotate").click();
+	await told("publishes", /^key-1, key-2 \(signs\)$/);
+	await told("switched", /still publishes the old ones/);
+	await expectVerdict("GET /api/messages", 200, /^let in/);
+	const second = await getToken();
+	await expectVerdict("GET /api/messages", 200, /^let in/);
+	await told("at-hand", /^key-1, key-2, /);
+
+	// A withdrawal refuses the old tokens, once the API knows.
+	await button("Withdraw").click();
+	await told("publishes", /^key-3 \(signs\)$/);
+	const third = await getToken();
+	await expectVerdict("GET /api/messages", 200, /^let in/);
+	await told("at-hand", /^key-3, /);
+	await page.locator("#token").fill(first);
+	await expectVerdict("GET /api/messages", 401, /^refused: unknown_key$/);
+	await told("reasons", /came\s+key-1/);
+	await told("seen", /^\d+ +GET \/api\/messages\s+401 unknown_key/);
+
+	// While it is down, what is known goes on, and what is not cannot be known.
+	await button("Down").focus();
+	await page.keyboard.press("Enter");
+	await page.locator("[aria-pressed=true]", {hasText: "Down"}).waitFor();
+	await button("Announce").click();
+	await told("publishes", /^down: key-3 \(signs\), and the next one$/);
+	await button("Rotate").click();
+	await getToken();
+	await expectVerdict("GET /api/messages", 503, /^refused: keys_unavailable$/);
+	await told("refresh", /^failed/);
+	await page.locator("#token").fill(third);
+	await expectVerdict("GET /api/messages", 200, /^let in/);
+	await button("Down").click();
+	await page.locator("[aria-pressed=false]", {hasText: "Down"}).waitFor();
+	await getToken();
+	for (let status = "503"; status === "503";) { // until the pause after the failure is over
+		const answered = page.waitForResponse(r => r.url().endsWith("/api/messages"));
+		await button("Send GET /api/messages").click();
+		status = String((await answered).status());
+		if (status === "503") {
+			await page.waitForTimeout(300);
+		}
+	}
+	await told("verdict", /^let in/);
+	await told("at-hand", /^key-3, key-4, /);
+	for (const name of ["Hang", "Garbage"]) {
+		await button(name).click();
+		await told("publishes", new RegExp(name === "Hang" ? "^hanging: " : "^garbage, not "));
+		await button(name).click();
+		await told("publishes", /^key-3, key-4 \(signs\)$/);
+	}
+	assert.notEqual(first, second);
+}
+
 // A token that is bound to the browser's key, its owner and its thieves. The server
 // wants nonces.
 async function walkBound(page) {
@@ -162,7 +252,7 @@ async function foreignPage(page) {
 
 async function pictures(page, folder) {
 	for (const [name, colorScheme, width, height] of [
-		["light", "light", 1280, 900], ["dark", "dark", 1280, 900], ["middle", "light", 820, 1100], ["narrow", "dark", 375, 800], ["empty", "light", 1280, 900],
+		["light", "light", 1280, 900], ["dark", "dark", 1280, 900], ["middle", "light", 820, 1100], ["narrow", "dark", 390, 844], ["empty", "light", 1280, 900],
 	]) {
 		await page.emulateMedia({colorScheme});
 		await page.setViewportSize({width, height});
@@ -181,6 +271,16 @@ async function pictures(page, folder) {
 		assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${name}: it scrolls sideways`);
 		await page.screenshot({path: path.join(folder, name + ".png"), fullPage: true});
 	}
+	// docs/page.png: what is not known while the issuer is down gets 503.
+	await page.emulateMedia({colorScheme: "light"});
+	await page.setViewportSize({width: 1280, height: 900});
+	await page.goto(base);
+	for (const name of ["Get token", "Send GET /api/messages", "Send POST /api/messages", "Down", "Rotate", "Get token", "Send GET /api/messages"]) {
+		await page.getByRole("button", {name, exact: true}).click();
+		await page.waitForTimeout(300);
+	}
+	await page.screenshot({path: path.join(folder, "page.png"), clip: {x: 40, y: 0, width: 1200, height: 750}});
+	await page.getByRole("button", {name: "Down", exact: true}).click();
 }
 
 async function main() {
@@ -198,7 +298,7 @@ async function main() {
 		page.on("pageerror", error => wrong.push(String(error)));
 		page.on("console", message => {
 			// Browsers log each status above 399, and those are wanted here.
-			if (["error", "warning"].includes(message.type()) && !/status of 40[0-9]/.test(message.text())) {
+			if (["error", "warning"].includes(message.type()) && !/status of (40[0-9]|503)/.test(message.text())) {
 				wrong.push(message.text());
 			}
 		});
@@ -207,6 +307,9 @@ async function main() {
 		if (await page.locator("#dpop").isVisible()) {
 			await walkBound(page);
 		} else {
+			await page.setViewportSize({width: 1280, height: 900});
+			await walkKeys(page);
+			await page.goto(base);
 			await walk(page);
 		}
 		if (process.env.SCREENSHOTS) {
