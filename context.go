@@ -18,7 +18,7 @@ type claimsContext struct {
 	verified *verified  // what the claims are of; nil if there are none, or if they came by NewContext
 	cached   bool       // for Outcome
 	asked    int64      // when Revoked was, in microseconds of Unix time; zero if it was not
-	used     []dpop.Use // the proofs that the request has used up, for whichever Middleware
+	used     []dpop.Use // the proofs that the request has used up until then, for whichever Middleware; nil if this one used none
 	by       any        // the Middleware that judged the request; nil if the claims came by NewContext
 
 	request  http.Request // the copy of the request that has this context: here, for an allocation less
@@ -71,12 +71,20 @@ func (c *claimsContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// usedProofs returns the proofs that the request of ctx has used up.
+// usedProofs returns the proofs that the request of ctx has used up. Whoever used
+// none of them, or put claims of its own into the context, stands in the way of those
+// further out.
 func usedProofs(ctx context.Context) []dpop.Use {
-	if c, ok := ctx.Value(contextKey{}).(*claimsContext); ok {
-		return c.used
+	for {
+		c, ok := ctx.Value(contextKey{}).(*claimsContext)
+		if !ok {
+			return nil
+		}
+		if c.used != nil {
+			return c.used
+		}
+		ctx = c.Context
 	}
-	return nil
 }
 
 // FromContext returns the claims of the request that ctx belongs to. It reports
@@ -94,5 +102,5 @@ func FromContext(ctx context.Context) (*Claims, bool) {
 // request. It vouches for nothing: [Middleware.RequireScope] and its siblings
 // do not trust claims that came this way.
 func NewContext(ctx context.Context, c *Claims) context.Context {
-	return &claimsContext{Context: ctx, claims: c, used: usedProofs(ctx)}
+	return &claimsContext{Context: ctx, claims: c}
 }

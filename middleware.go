@@ -175,7 +175,7 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			m.refuse(w, Outcome{Request: r}, e)
 			return
 		default:
-			c = &claimsContext{Context: r.Context(), by: m, used: usedProofs(r.Context())}
+			c = &claimsContext{Context: r.Context(), by: m}
 		}
 	}
 	inner := r
@@ -232,9 +232,7 @@ func (m *Middleware) passed(ctx context.Context) (c *claimsContext, shown bool) 
 	if top, _ := ctx.Value(contextKey{}).(*claimsContext); top == c || top != nil && top.by == nil {
 		return c, true
 	}
-	return &claimsContext{
-		Context: ctx, claims: c.claims, verified: c.verified, cached: c.cached, asked: c.asked, used: usedProofs(ctx), by: m,
-	}, false
+	return &claimsContext{Context: ctx, claims: c.claims, verified: c.verified, cached: c.cached, asked: c.asked, by: m}, false
 }
 
 // A judgement is what became of a token.
