@@ -193,7 +193,10 @@ func (b *bindings) check(ctx context.Context, s *sender, text string, c *Claims)
 		}
 	}
 	if cnf.key {
-		path, _ := dpop.Target(s.request.RequestURI, s.request.URL.EscapedPath())
+		path := ""
+		if s.request.URL != nil { // code may make a request without
+			path, _ = dpop.Target(s.request.RequestURI, s.request.URL.EscapedPath())
+		}
 		accepted, err := b.proofs.Check(ctx, s.proof, dpop.Request{
 			Method:     s.request.Method,
 			Path:       path,

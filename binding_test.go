@@ -258,6 +258,12 @@ func TestSchemesElsewhere(t *testing.T) {
 		t.Errorf("S15: known = %s, want false", got)
 	}
 
+	// H7: nor is there a target, where code made a request without one.
+	r := &http.Request{Method: "GET", Header: http.Header{"Authorization": {"DPoP " + bound}, "Dpop": {client.Proof("GET", origin+"/", bound, nil)}}}
+	if _, err := on.Authenticate(r); word(err) != "401 proof_htu" {
+		t.Errorf("H7: Authenticate of a request without URL: %v, want proof_htu", err)
+	}
+
 	// S21: there is no request that a proof could be for.
 	for name, token := range map[string]string{"on": bound, "a certificate": iss.Token(audience, certBound(client))} {
 		if _, err := both.Verify(t.Context(), token); word(err) != "401 bound" {

@@ -48,7 +48,7 @@ func (c *challenger) challenges(e *Error, r *http.Request) []string {
 func (c *challenger) challenge(scheme string, e *Error) string {
 	maxAge, algs := "", ""
 	if e.MaxAge > 0 {
-		maxAge = strconv.FormatInt(int64(e.MaxAge/time.Second), 10)
+		maxAge = wholeSeconds(e.MaxAge)
 	}
 	if scheme == schemeDPoP {
 		algs = c.algs
@@ -96,4 +96,13 @@ func appendQuotable(b []byte, s string) []byte {
 		b = append(b, c)
 	}
 	return b
+}
+
+// wholeSeconds writes d in seconds, rounded up: zero would say something else.
+func wholeSeconds(d time.Duration) string {
+	n := int64(d / time.Second)
+	if d%time.Second > 0 {
+		n++
+	}
+	return strconv.FormatInt(n, 10)
 }

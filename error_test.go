@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -35,6 +36,9 @@ func TestWriteError(t *testing.T) {
 		{"invalid token", "api", &bearer.Error{Status: 401, Code: "invalid_token", Description: "d"}, 401, `Bearer realm="api", error="invalid_token"`, "", `{"error":"invalid_token","error_description":"d"}`},
 		{"scope", "", &bearer.Error{Status: 403, Code: "insufficient_scope", Scope: "a b", Description: "d"}, 403, `Bearer error="insufficient_scope", scope="a b"`, "", `{"error":"insufficient_scope","error_description":"d"}`},
 		{"unavailable", "api", &bearer.Error{Status: 503, RetryAfter: 1500 * time.Millisecond, Description: "d"}, 503, "", "2", `{"error":"temporarily_unavailable","error_description":"d"}`},
+		{"unavailable for ever", "", &bearer.Error{Status: 503, RetryAfter: math.MaxInt64}, 503, "", "9223372037", `{"error":"temporarily_unavailable"}`},
+		{"a login of less than a second ago", "", &bearer.Error{Status: 401, Code: "insufficient_user_authentication", MaxAge: 1}, 401, `Bearer error="insufficient_user_authentication", max_age="1"`, "", `{"error":"insufficient_user_authentication"}`},
+		{"a login at no time", "", &bearer.Error{Status: 401, Code: "insufficient_user_authentication", MaxAge: -time.Second, RetryAfter: -1}, 401, `Bearer error="insufficient_user_authentication"`, "", `{"error":"insufficient_user_authentication"}`},
 		{"cause", "", &bearer.Error{Status: 401, Code: "invalid_token", Err: errors.New("private")}, 401, `Bearer error="invalid_token"`, "", `{"error":"invalid_token"}`},
 		{"wrapped", "", fmt.Errorf("private: %w", &bearer.Error{Status: 400, Code: "invalid_request"}), 400, `Bearer error="invalid_request"`, "", `{"error":"invalid_request"}`},
 		{"control characters", "", &bearer.Error{Status: 403, Code: "insufficient_scope", Scope: "a\r\nX: b\x00\x7f"}, 403, `Bearer error="insufficient_scope", scope="aX: b"`, "", `{"error":"insufficient_scope"}`},

@@ -53,7 +53,7 @@ func (m *Middleware) Optional(next http.Handler) http.Handler { return m.guard(t
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 	if c, _ := m.passed(r.Context()); c != nil {
 		if err := m.checkRevoked(r.Context(), c.verified); err != nil {
-			return m.answer(r.Context(), r, judgement{issuer: c.verified.by.issuer, cached: c.cached}, err)
+			return m.answer(r.Context(), r, judgement{verified: c.verified, issuer: c.verified.by.issuer, cached: c.cached}, err)
 		}
 		return c.claims, nil
 	}

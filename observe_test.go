@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -206,6 +207,24 @@ func TestObserveVerifiedAndRefused(t *testing.T) {
 				t.Errorf("got %q, want %q twice", got, want)
 			}
 		}
+	}
+}
+
+// A token that is revoked while its request is served has claims to tell of, too.
+func TestObserveRevokedLater(t *testing.T) {
+	a := new(audit)
+	var revoked atomic.Bool
+	iss, auth := newAuth(t, func(c *bearer.Config) {
+		c.Observe = a.observe
+		c.Revoked = func(context.Context, *bearer.Claims) (bool, error) { return revoked.Load(), nil }
+	})
+	serve(auth.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		a.take()
+		revoked.Store(true)
+		auth.Authenticate(r)
+	})), "Bearer "+iss.Token(audience, bearertest.Claims{"sub": "mallory"}))
+	if got, want := a.take(), []string{"revoked by login.example.com/ for mallory"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strconv"
-	"time"
 )
 
 // A replier replies to refused requests.
@@ -42,7 +40,7 @@ func (rp *replier) write(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	rp.bindings.refused(h, r)
 	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
+		h.Set("Retry-After", wholeSeconds(e.RetryAfter))
 	}
 	if rp.errorHandler == nil || before != nil {
 		DefaultErrorHandler(w, r, e)
