@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -59,11 +60,23 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, x Extensi
 	if x.Flags != nil {
 		x.Flags(flags)
 	}
-	flags.SetOutput(stderr)
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return 0
-	} else if err != nil {
-		return 2 // Parse has told why
+	// A flag that cannot be read is told of together with all else that is wrong.
+	var problems []error
+	flags.SetOutput(io.Discard)
+	for rest := args; ; {
+		err := flags.Parse(rest)
+		if err == nil {
+			break
+		}
+		if errors.Is(err, flag.ErrHelp) {
+			flags.SetOutput(stderr)
+			flags.Usage()
+			return 0
+		}
+		problems = append(problems, err)
+		if rest = flags.Args(); len(rest) > 0 && err.Error() == "bad flag syntax: "+rest[0] {
+			rest = rest[1:] // Parse leaves such a one there
+		}
 	}
 	if audience == nil {
 		audience = list{"https://api.example.com"}
@@ -77,7 +90,6 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, x Extensi
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 
-	var problems []error
 	listenAddr, err := net.ResolveTCPAddr("tcp", *addr)
 	if err != nil {
 		problems = append(problems, fmt.Errorf("-addr: %q is no host:port to listen on: %w", *addr, err))
@@ -98,8 +110,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, x Extensi
 	if embedded {
 		needIssuer := keys.given()
 		needIssuer["-jwks"], needIssuer["-audience-claim"], needIssuer["-scope-claim"] = *jwks != "", *audienceClaim != "", scopeClaims != nil
-		for name, given := range needIssuer {
-			if given {
+		for _, name := range slices.Sorted(maps.Keys(needIssuer)) {
+			if needIssuer[name] {
 				problems = append(problems, fmt.Errorf("%s: needs -issuer", name))
 			}
 		}
@@ -122,6 +134,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, x Extensi
 		asFlags := strings.NewReplacer("bearer: Config.Issuer", "-issuer", "bearer: Config.Audience:", "-audience:",
 			"bearer: Config.AudienceClaim", "-audience-claim", "bearer: Config.ScopeClaims", "-scope-claim",
 			"bearer: Config.JWKSURL", "-jwks", "bearer: Config.Resource", "-resource",
+			"bearer: Config.Metadata.AuthorizationServers: required, since", "-resource: cannot be used here, since",
 			"bearer: Config.DPoP.BaseURLs", "-base-url", "bearer: Config.DPoP.NonceKeys", "-nonce-key",
 			"bearer: Config.TokenTypes", "-type", "bearer: Config.MaxTokenLength", "-max-token", "bearer: Config.FetchKeys", "-jwks-file",
 			"JWKSURL", "-jwks", "FetchKeys", "-jwks-file", "InsecureHTTP", "-insecure-http")

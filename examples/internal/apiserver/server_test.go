@@ -481,6 +481,9 @@ func TestBadFlags(t *testing.T) {
 			[]string{"-jwks-file: needs -issuer", "-key-cache: needs -issuer", "-insecure-http: needs -issuer", "-type: needs -issuer"}},
 		{[]string{"-issuer", "http://login.example.com"}, []string{"with -insecure-http", "or set -jwks or -jwks-file"}},
 		{[]string{"-nonsense"}, []string{"-nonsense"}},
+		{[]string{"-max-token", "x", "-addr", "nowhere", "-dpop=maybe", "-nonsense", "---", "-require-bound", "-=x", "more"},
+			[]string{"-max-token: parse error", "-addr: ", `"maybe" for -dpop`, "-nonsense", "syntax: ---", "syntax: -=x", "-require-bound: needs", `["more"]`}},
+		{[]string{"-issuer", "acme", "-jwks-file", "x", "-resource", "https://api.example.com"}, []string{`-resource: cannot be used here, since "acme" tells clients of no server`}},
 	} {
 		var stderr strings.Builder
 		if status := Run(t.Context(), tt.args, io.Discard, &stderr, Extension{Name: "server"}); status != 2 {
