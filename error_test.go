@@ -439,7 +439,7 @@ func TestErrorHandlerCallsBack(t *testing.T) {
 			a.WriteError(w, r, e)
 		}, []string{`Basic realm="x"`, "Own", `Bearer realm="a", error="invalid_token"`}, `401 "" {"error":"invalid_token","error_description":"the token is malformed"}`},
 		{"with a context of its own", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) {
-			a.WriteError(w, r.WithContext(context.WithValue(r.Context(), "key", 1)), e)
+			a.WriteError(w, r.WithContext(context.WithValue(r.Context(), struct{ own int }{}, 1)), e)
 		}, []string{`Basic realm="x"`, `Bearer realm="a", error="invalid_token"`}, `401 "" {"error":"invalid_token","error_description":"the token is malformed"}`},
 		{"DefaultErrorHandler", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) { bearer.DefaultErrorHandler(w, r, e) },
 			[]string{`Basic realm="x"`, `Bearer realm="a", error="invalid_token"`}, `401 "" {"error":"invalid_token","error_description":"the token is malformed"}`},

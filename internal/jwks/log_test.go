@@ -44,11 +44,11 @@ func TestLog(t *testing.T) {
 		step("the same outage")
 		failed := int(b.source.Stats().Fetches)
 		b.iss.SetDown(false)
-		records := b.log.take()
+		b.log.take()
 		time.Sleep(15 * time.Second)
 		b.status(b.token())
 		synctest.Wait()
-		records = b.log.take()
+		records := b.log.take()
 		if len(records) != 1 || !strings.HasPrefix(records[0], `level=INFO msg="bearer: keys can be fetched again"`+issuer+" failed_fetches=") {
 			t.Errorf("back: logged %q", records)
 		}
