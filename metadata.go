@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"example.com/bearer/internal/clip"
 	"example.com/bearer/internal/jwks"
 )
 
@@ -195,7 +196,7 @@ func checkResource(resource string, bad *problems) {
 		err = jwks.CheckURL(resource)
 	}
 	if err != nil {
-		bad.add("Resource", "%w", err)
+		bad.add("Resource", "%q must be an absolute https URL (http on loopback hosts) without user, query and fragment", clip.String(resource))
 		return
 	}
 	if strings.ContainsAny(resource, "?#") {

@@ -304,12 +304,12 @@ func TestBadResource(t *testing.T) {
 		change func(*bearer.Config)
 		want   []string // in the error
 	}{
-		{"relative", func(c *bearer.Config) { c.Resource = "/mcp" }, []string{`Config.Resource: "/mcp" is not an absolute https URL`}},
-		{"no host", func(c *bearer.Config) { c.Resource = "https:///mcp" }, []string{"Config.Resource: ", "is not an absolute https URL"}},
-		{"URN", func(c *bearer.Config) { c.Resource = "urn:api" }, []string{"Config.Resource: ", "is not an absolute https URL"}},
+		{"relative", func(c *bearer.Config) { c.Resource = "/mcp" }, []string{`Config.Resource: "/mcp" must be an absolute https URL`}},
+		{"no host", func(c *bearer.Config) { c.Resource = "https:///mcp" }, []string{"Config.Resource: ", "must be an absolute https URL"}},
+		{"URN", func(c *bearer.Config) { c.Resource = "urn:api" }, []string{"Config.Resource: ", "must be an absolute https URL"}},
 		{"no URL", func(c *bearer.Config) { c.Resource = "https://a b/" }, []string{"Config.Resource: "}},
-		{"http", func(c *bearer.Config) { c.Resource = "http://api.example.com/mcp" }, []string{"Config.Resource: ", "must use https"}},
-		{"another scheme", func(c *bearer.Config) { c.Resource = "ftp://api.example.com/mcp" }, []string{"Config.Resource: ", "must use https"}},
+		{"http", func(c *bearer.Config) { c.Resource = "http://api.example.com/mcp" }, []string{"Config.Resource: ", "must be an absolute https URL"}},
+		{"another scheme", func(c *bearer.Config) { c.Resource = "ftp://api.example.com/mcp" }, []string{"Config.Resource: ", "must be an absolute https URL"}},
 		{"user", func(c *bearer.Config) { c.Resource = "https://me@api.example.com/mcp" }, []string{"Config.Resource: ", "without user"}},
 		{"fragment", func(c *bearer.Config) { c.Resource = "https://api.example.com/mcp#a" }, []string{"Config.Resource: ", "fragment"}},
 		{"empty fragment", func(c *bearer.Config) { c.Resource = "https://api.example.com/mcp#" }, []string{"Config.Resource: ", "no fragment"}},

@@ -52,7 +52,7 @@ func TestCompare(t *testing.T) {
 	}
 	for _, r := range all.Workloads {
 		for _, f := range r.Contenders {
-			if f.Problem != "" || f.Ratio <= 0 || f.Allocs < 2 {
+			if f.Problem != "" || f.Ratio <= 0 || f.Allocs < 1 {
 				t.Errorf("%s: figure = %+v", r.Workload, f)
 			}
 		}
