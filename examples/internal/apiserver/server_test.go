@@ -474,7 +474,7 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"-issuer", "acme", "-jwks", "ftp://x"}, []string{"-jwks: "}},
 		{[]string{"-jwks", "https://login.example.com/keys", "-audience-claim", "azp", "-scope-claim", "x"},
 			[]string{"-jwks: needs -issuer", "-audience-claim: needs -issuer", "-scope-claim: needs -issuer"}},
-		{[]string{"-resource", "http://api.example.com/?a"}, []string{"-resource: ", "must use https"}},
+		{[]string{"-resource", "http://api.example.com/?a"}, []string{"-resource: ", "must be an absolute https URL"}},
 		{[]string{"-issuer", "https://login.example.com", "-jwks", "https://login.example.com/keys", "-jwks-file", "x", "-type", "a b", "-max-token", "1000000"},
 			[]string{"-jwks-file: cannot be set together with -jwks", `-type: "a b"`, "-max-token: 1000000 is more than"}},
 		{[]string{"-jwks-file", "x", "-key-cache", "x", "-insecure-http", "-type", "JWT"},
