@@ -193,3 +193,34 @@ func TestProvidersCanBePasted(t *testing.T) {
 		t.Errorf("%d fields", fields)
 	}
 }
+
+// The times in docs/keys.md are those of the program.
+func TestKeysAreDocumented(t *testing.T) {
+	doc := strings.Join(strings.Fields(strings.ReplaceAll(read(t, "docs/keys.md"), "**", "")), " ")
+	program := read(t, "internal/jwks/source.go") + read(t, "internal/jwks/unknown.go")
+	for _, tt := range []struct{ name, value, text string }{
+		{"waitTimeout", "4700 * time.Millisecond", "They wait for 5 seconds at most"},
+		{"fetchTimeout", "15 * time.Second", "the fetch itself may take 15"},
+		{"defaultLife", "10 * time.Minute", "A set is fresh for 10 minutes"},
+		{"minLife", "time.Minute", "1 minute to 1 hour"},
+		{"maxLife", "time.Hour", "1 minute to 1 hour"},
+		{"refreshPart", "0.8", "From four fifths of that on"},
+		{"idleWait", "time.Second", "it waits for 1 second at most"},
+		{"graceLife", "24 * time.Hour", "the old set serves on for 24 hours"},
+		{"minBackoff", "time.Second", "1 to 15 seconds apart"},
+		{"maxBackoff", "15 * time.Second", "1 to 15 seconds apart"},
+		{"maxRetryAfter", "time.Minute", "says, within a minute"},
+		{"unknownBurst", "3", "three at once"},
+		{"unknownEvery", "4 * time.Second", "then one per 4 seconds"},
+		{"maxWaitingKeys", "8", "Eight different key ids can wait"},
+		{"minBelief", "4 * time.Second", "is believed for 4 seconds"},
+		{"maxBelief", "15 * time.Second", "up to 15 for an id"},
+	} {
+		if !regexp.MustCompile(`(?m)^\s` + tt.name + ` += ` + regexp.QuoteMeta(tt.value) + `(\s|$)`).MatchString(program) {
+			t.Errorf("%s is not %s any more", tt.name, tt.value)
+		}
+		if !strings.Contains(doc, tt.text) {
+			t.Errorf("docs/keys.md does not say %q, which is %s", tt.text, tt.name)
+		}
+	}
+}

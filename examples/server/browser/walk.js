@@ -275,7 +275,7 @@ async function pictures(page, folder) {
 	await page.emulateMedia({colorScheme: "light"});
 	await page.setViewportSize({width: 1280, height: 900});
 	await page.goto(base);
-	for (const name of ["Get token", "Send GET /api/messages", "Send POST /api/messages", "Down", "Rotate", "Get token", "Send GET /api/messages"]) {
+	for (const name of ["Get token", "Send GET /api/messages", "Send POST /api/messages", "Rotate", "Down", "Get token", "Send GET /api/messages"]) {
 		await page.getByRole("button", {name, exact: true}).click();
 		await page.waitForTimeout(300);
 	}
