@@ -103,7 +103,7 @@ func (p *provider) testAccess(t *testing.T) {
 	}
 
 	got := ask(t, api, "GET /api/ping/secure", both).body
-	want := fmt.Sprintf(`{"client_id":%q,"iss":%q,"scope":["read:messages","write:messages"],"sub":%q}`, p.clientID, p.issuer, p.client.ClientID)
+	want := fmt.Sprintf(`{"bound":"","client_id":%q,"iss":%q,"scope":["read:messages","write:messages"],"sub":%q}`, p.clientID, p.issuer, p.client.ClientID)
 	if got != want {
 		t.Errorf("claims = %s, want %s", got, want)
 	}
