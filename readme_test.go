@@ -224,3 +224,58 @@ func TestKeysAreDocumented(t *testing.T) {
 		}
 	}
 }
+
+// What README says of other libraries is what the tests and measurements beside it say.
+func TestReadmePeers(t *testing.T) {
+	table := make(map[string][]string)
+	for line := range strings.Lines(read(t, "README.md")) {
+		if cells := strings.Split(strings.Trim(line, "| \n"), " | "); len(cells) > 2 {
+			table[cells[0]] = cells[1:]
+		}
+	}
+
+	// TestStricter names by letters who accepts what is refused here.
+	stricter := read(t, "differential/stricter_test.go")
+	for label, row := range map[string]string{
+		"an extension that nobody knows (`crit`)":             "crit, unknown",
+		"a claim that is there twice":                         "exp twice",
+		"a logout token in place of an access token":          "typ of a logout token",
+		"`exp` in milliseconds: valid for 50,000 years":       "exp in milliseconds",
+		"a token that is bound to a key, without proof":       "cnf",
+		"a second spelling of one token (a line break in it)": "a line break in the signature",
+	} {
+		m := regexp.MustCompile(`\{"` + regexp.QuoteMeta(row) + `", "([GRJX]+)", `).FindStringSubmatch(stricter)
+		if m == nil || len(table[label]) < 4 {
+			t.Errorf("no test %q, or no row %q", row, label)
+			continue
+		}
+		want := []string{"refused"}
+		for _, letter := range "GJX" {
+			if strings.ContainsRune(m[1], letter) {
+				want = append(want, "accepted")
+			} else {
+				want = append(want, "refused")
+			}
+		}
+		if !slices.Equal(table[label][:4], want) {
+			t.Errorf("%s: %q, want %q", label, table[label], want)
+		}
+	}
+
+	measured := make(map[string][]string)
+	for line := range strings.Lines(read(t, "benchmarks/README.md")) {
+		if cells := strings.Split(strings.Trim(line, "| \n"), " | "); len(cells) == 7 && measured[cells[0]] == nil {
+			measured[cells[0]] = cells[1:]
+		}
+	}
+	for i, peer := range []string{"bearer", "golang-jwt + keyfunc v5.3.1 + v3.9.1", "go-jose v4.1.9", "lestrrat-go/jwx v3.3.0", "auth0/go-jwt-middleware v3.1.0"} {
+		for label, column := range map[string]int{
+			"CPU time of a new token, RS256, × its signature check":  0,
+			"the same token again, × a middleware that does nothing": 5,
+		} {
+			if len(measured[peer]) != 6 || len(table[label]) != 5 || table[label][i] != measured[peer][column] {
+				t.Errorf("%s, %s: %q, measured %q", label, peer, table[label], measured[peer])
+			}
+		}
+	}
+}
