@@ -134,11 +134,12 @@ type Config struct {
 	// it is empty it is "aud". Like the names in ScopeClaims it may be a path.
 	AudienceClaim string
 
-	// ScopeClaims lists the claims that may hold the scopes, as a string of
-	// names separated by spaces or an array of names. The first one that a
-	// token has counts. If it is empty it is "scope", "scp". A name stands for
-	// the member of that name or else, with dots, for a path into nested
-	// objects: "realm_access.roles".
+	// ScopeClaims lists the claims that may hold the scopes. The first of them that
+	// a token has counts, and the others are not looked at. It holds names separated
+	// by spaces, or an array of names. If ScopeClaims is empty it is "scope", "scp".
+	//
+	// "realm_access.roles" is the claim of that name or, if there is none, the
+	// member "roles" of the claim "realm_access", and so on with more dots.
 	ScopeClaims []string
 
 	// Leeway is the tolerated difference between the issuer's clock and this

@@ -23,8 +23,16 @@
 // somebody adds below /api/ is closed until it is opened.
 //
 // Most programs need New, Handler, RequireScope and [FromContext], and package
-// bearertest for their tests. The other functions are for other protocols and
-// other ways to reply.
+// bearertest for their tests. The rest is for those who need it:
+//
+//   - other rules for a route: [Middleware.Require], and
+//     [Middleware.RequireAuthentication] for a newer or stronger login;
+//   - other protocols and replies: [Middleware.Authenticate], [Middleware.Verify],
+//     [Config.ErrorHandler];
+//   - several issuers: [Middleware.Or], [Config.IssuerTemplate], and
+//     [Config.FindIssuer] for those that are not known when the program starts;
+//   - tokens that a thief cannot use: [Config.DPoP], [Config.Certificate];
+//   - metrics, traces, audit: [Config.Observe], [Middleware.KeyStats].
 //
 // # Responses
 //
@@ -32,7 +40,9 @@
 // error code; a malformed Authorization header 400 with "invalid_request"; a
 // token that does not verify 401 with "invalid_token"; one that lacks a scope
 // 403 with "insufficient_scope" and the scopes needed; one that a check of
-// [Middleware.Require] refuses 403 without a challenge. When the issuer's keys
+// [Middleware.Require] refuses 403 without a challenge; one whose user must log in
+// again, for [Middleware.RequireAuthentication], 401 with
+// "insufficient_user_authentication" (RFC 9470). When the issuer's keys
 // cannot be had the answer is 503 with Retry-After, because the token is then
 // neither good nor bad. Every refusal has Cache-Control: no-store and a small
 // JSON object as its body.
@@ -40,7 +50,8 @@
 // The client is told in fixed phrases. Why exactly a token was refused is in
 // [Error.Err] and, at debug level, in the log: the request's method and path, a
 // stable reason, what was expected and what came, and a hint for the usual
-// mistakes.
+// mistakes. The reason is also [Error.Reason], which [Config.Observe] is told of with
+// every verdict.
 //
 // CORS middleware goes outside of Handler, since a preflight request carries no
 // token and would be refused. It must allow the request header Authorization, and
@@ -55,8 +66,13 @@
 // an asymmetric algorithm by a key that the issuer publishes for it, with the
 // exact issuer, one of the audiences, and an expiry in the future. Header and
 // claims are read strictly: no member twice, names matched by letter case, no
-// "crit", no other "typ" than JWT and at+jwt unless Config names it. A token that is bound to a key
-// ("cnf") is refused, since nothing here asks for proof of that key.
+// "crit", no other "typ" than JWT and at+jwt unless Config names it.
+//
+// A token that is bound to a key or to a certificate of its client ("cnf") is accepted
+// only from whoever shows that it has them: with a proof for this very request (RFC
+// 9449), or by the certificate of its connection (RFC 8705). Unless [Config.DPoP] or
+// [Config.Certificate] says how, it is refused: nothing that an issuer has bound is
+// taken for a bearer token.
 //
 // # Keys
 //

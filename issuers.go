@@ -115,26 +115,27 @@ func (is *issuers) servers() (servers []string, told bool) {
 	return servers, told
 }
 
-// Or returns a Middleware that accepts the tokens of m's issuer and those of
-// other's, for an API that serves the customers of one and the partners of
-// another. A token's "iss" claim chooses which of the two judges it, by its own
-// keys, audience and claims alone. Tokens of any other issuer are refused
-// without asking anybody for keys.
+// Or returns a Middleware that accepts the tokens of m's issuer and those of other's,
+// for an API that serves the customers of one and the partners of another. The "iss"
+// claim of a token chooses which of the two judges it, and then the keys, the audience
+// and all other rules of that one count, and none of the other's. A token of any other
+// issuer is refused, and nobody is asked for keys. With Config.FindIssuer, m's function
+// is asked about an issuer that neither of them has, and then other's.
 //
-// Issuers that Config.FindIssuer names come after those: m's function is asked
-// first, and other's about those that it does not name.
+// Whatever is not about tokens is as with m: the header, the realm, the log, the
+// replies, and the metadata, which name the authorization servers of both unless
+// Config.Metadata.AuthorizationServers is set.
 //
-// All else is as with m: the header, the realm, the log, the replies, the metadata,
-// which name other's authorization servers too unless
-// Config.Metadata.AuthorizationServers names them all. m and
-// other stay usable by themselves and share their keys with the result, which
-// is a Middleware of its own: the wrappers of m do not trust what it verified.
+// m and other stay usable and share their keys with the result. It is a Middleware of
+// its own, though: what it has verified, a wrapper of m verifies again.
 //
-// Or panics if m and other accept the same issuer, since one Middleware with all
-// the audiences does that, if they look for tokens in different headers, if they
-// differ in what they ask of bound tokens (DPoP, whether there is a Certificate, and
-// RequireBound), if m's metadata would have to name issuers of other's that
-// cannot be told, and if they share a FindIssuer because one was made of the other.
+// Or panics
+//
+//   - if both accept the same issuer: one Middleware with all the audiences does that;
+//   - if they look for tokens in different headers;
+//   - if they differ in DPoP, in RequireBound, or in whether there is a Certificate;
+//   - if m's metadata would have to name issuers of other's that cannot be told;
+//   - if they share a FindIssuer, because one was made of the other.
 func (m *Middleware) Or(other *Middleware) *Middleware {
 	if m.header != other.header {
 		panic(fmt.Sprintf("bearer: Or: one has its tokens in the header %s, the other in %s", m.header, other.header))

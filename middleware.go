@@ -38,18 +38,22 @@ func (m *Middleware) Handler(next http.Handler) http.Handler { return m.guard(fa
 // be valid.
 func (m *Middleware) Optional(next http.Handler) http.Handler { return m.guard(true, "", nil)(next) }
 
-// Authenticate returns the claims of the request's token, as
-// [Middleware.Handler] would pass them on. It writes nothing: it is for frameworks
-// and protocols with a way of their own to reply. Of r it looks at the header and the
-// context only, but for tokens that are bound: their proofs are for a method and a
-// target, which must be the client's, and certificates come from r.TLS and
-// r.RemoteAddr. A proof is used up, so that a second call is refused.
+// Authenticate returns the claims of the request's token, and writes nothing. It
+// judges r as [Middleware.Handler] does, for frameworks and protocols that reply in a
+// way of their own. The error is an [*Error]: hand it to [Middleware.WriteError], or
+// translate it.
 //
-// If m has already verified the request, those
-// claims count and the header does not; so a request within a request, such as
-// one of a batch, that has a token of its own needs a context of its own. The error is an
-// [*Error], for [Middleware.WriteError] or to be translated. A client that ought to
-// use a new nonce learns it with refusals alone.
+// It looks at the header and the context of r. If the token is bound to a key it also
+// looks at the method and the URL, which must be those that the client used, and if it
+// is bound to a certificate, at r.TLS and r.RemoteAddr, as far as Config.Certificate
+// does. Each call uses up the request's proof, so that a second one is refused.
+//
+// Behind Handler, or another wrapper of m, it returns the claims that were verified
+// there, and does not look at the header again. So a request within a request, such as
+// one of a batch, that has a token of its own needs a context of its own.
+//
+// A new nonce (DPoP.NonceKeys) goes out with the replies of Handler and WriteError
+// only, so a client learns it here when it is refused.
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 	if c, _ := m.passed(r.Context()); c != nil {
 		if err := m.checkRevoked(r.Context(), c.verified); err != nil {
