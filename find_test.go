@@ -220,6 +220,30 @@ func TestFindIssuerNames(t *testing.T) {
 	}
 }
 
+// What is told of a name that was not accepted.
+func TestFindIssuerTells(t *testing.T) {
+	iss, tenant := bearertest.NewIssuer("https://login.example.com/"), bearertest.NewIssuer("https://tenant.example.com")
+	none := func(*bearer.Middleware) *bearer.Middleware { return nil }
+	for _, tt := range []struct {
+		name   string
+		change func(*bearer.Config)
+		find   func(self *bearer.Middleware) *bearer.Middleware
+		want   string
+	}{
+		{"nobody", func(c *bearer.Config) { c.Issuer, c.Audience = "", nil }, none, "want one that FindIssuer names"},
+		{"an issuer besides", func(*bearer.Config) {}, none, "want https://login.example.com/ or one that FindIssuer names"},
+		{"itself", func(c *bearer.Config) { c.Issuer, c.Audience = "", nil }, func(self *bearer.Middleware) *bearer.Middleware { return self }, "a Middleware of one that FindIssuer names for another issuer"},
+	} {
+		var auth *bearer.Middleware
+		auth = newMiddleware(t, iss, tt.change, func(c *bearer.Config) {
+			c.FindIssuer = func(context.Context, string) (*bearer.Middleware, error) { return tt.find(auth), nil }
+		})
+		if _, err := auth.Verify(t.Context(), tenant.Token(audience, nil)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q in it", tt.name, err, tt.want)
+		}
+	}
+}
+
 // How long answers count, in a script.
 func TestFindIssuerTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

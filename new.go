@@ -50,7 +50,7 @@ func New(cfg Config) (*Middleware, error) {
 	}
 
 	revoked := newRevocation(cfg.Revoked, log)
-	is := newIssuers(nil, nil)
+	var all []*verifier
 	if v != nil {
 		if cfg.InsecureHTTP {
 			log.Warn("bearer: keys may come over plain http", "issuer", v.issuer, "because_of", "Config.InsecureHTTP")
@@ -58,13 +58,14 @@ func New(cfg Config) (*Middleware, error) {
 		source.Log = log
 		v.keys = &keyring{Source: jwks.New(source)}
 		v.maxLength, v.revoked = maxLength, revoked
-		is = newIssuers([]*verifier{v}, nil)
+		all = append(all, v)
 	}
+	var finders []*finder
 	if cfg.FindIssuer != nil {
-		is.finders = []*finder{newFinder(cfg.FindIssuer, bindings, log)}
+		finders = append(finders, newFinder(cfg.FindIssuer, bindings, log))
 	}
 	return &Middleware{
-		issuers:   is,
+		issuers:   newIssuers(all, finders),
 		cache:     newTokenCache(tokens),
 		header:    header,
 		maxLength: maxLength,
