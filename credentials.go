@@ -92,6 +92,13 @@ func noCredentials(value string) error {
 	return c
 }
 
+// isAnonymous reports whether err is that refusal. What it wraps does not count: that
+// may be the error of a function of the caller's, which tells of some other request.
+func isAnonymous(err error) bool {
+	c, _ := err.(*cause)
+	return c != nil && c.reason == "no_credentials"
+}
+
 // isToken68 reports whether s has only the characters of a token68 (RFC 9110,
 // section 11.2).
 func isToken68(s string) bool {

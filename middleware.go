@@ -170,7 +170,7 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				c.used = j.binding.used
 				m.bindings.announce(w, r, j.binding)
 			}
-		case !errors.Is(err, errNoCredentials):
+		case !isAnonymous(err):
 			m.refuse(w, j.outcome(r), err)
 			return
 		case !g.optional:

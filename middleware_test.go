@@ -90,6 +90,49 @@ var ok = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "served")
 })
 
+// Whatever a function of the caller's says of some other request, one with a token is
+// never served as if it had none.
+func TestOptionalIsNotForRefusedTokens(t *testing.T) {
+	iss, other := newAuth(t)
+	client := bearertest.NewClient()
+	_, none := other.Authenticate(httptest.NewRequest("GET", "/", nil))
+	for name, tt := range map[string]struct {
+		change func(*bearer.Config)
+		status int
+	}{
+		"Revoked": {func(c *bearer.Config) {
+			c.Revoked = func(context.Context, *bearer.Claims) (bool, error) { return false, none }
+		}, 503},
+		"Certificate": {func(c *bearer.Config) { c.Certificate = func(*http.Request) ([]byte, error) { return nil, none } }, 401},
+		"FetchKeys":   {func(c *bearer.Config) { c.FetchKeys = func(context.Context) ([]byte, error) { return nil, none } }, 503},
+		"FindIssuer": {func(c *bearer.Config) {
+			c.Issuer = "https://another.example.com"
+			c.FindIssuer = func(context.Context, string) (*bearer.Middleware, error) { return nil, none }
+		}, 503},
+		"DPoP.Replay": {func(c *bearer.Config) { withDPoP(c); c.DPoP.Replay = failingStore{none} }, 503},
+	} {
+		auth := newMiddleware(t, iss, tt.change)
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", "Bearer "+iss.Token(audience, certBound(client)))
+		if name == "DPoP.Replay" {
+			token := iss.Token(audience, keyBound(client))
+			r.Header = http.Header{"Authorization": {"DPoP " + token}, "Dpop": {client.Proof("GET", origin+"/", token, nil)}}
+		} else if name != "Certificate" {
+			r.Header.Set("Authorization", "Bearer "+iss.Token(audience, nil))
+		}
+		w := httptest.NewRecorder()
+		auth.Optional(ok).ServeHTTP(w, r)
+		if w.Code != tt.status {
+			t.Errorf("%s fails with the Error of a request without a token: status %d, want %d", name, w.Code, tt.status)
+		}
+	}
+}
+
+// A failingStore is a ReplayStore that cannot tell.
+type failingStore struct{ err error }
+
+func (s failingStore) Add(context.Context, string, time.Duration) (bool, error) { return false, s.err }
+
 // serve gives h a request with the given Authorization header lines.
 func serve(h http.Handler, authorization ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("GET", "/api/messages", nil)

@@ -98,7 +98,7 @@ func lacksLogin(c *Claims, acr []string, maxAge, leeway time.Duration) *cause {
 		why.got = "missing"
 	case age < -leeway:
 		why.got, why.hint = c.AuthTime.UTC().Format(time.RFC3339), clockHint(c.AuthTime, time.Now())
-	case age > maxAge+leeway:
+	case age-leeway > maxAge:
 		why.got = c.AuthTime.UTC().Format(time.RFC3339)
 	default:
 		return nil

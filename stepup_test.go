@@ -2,6 +2,7 @@ package bearer_test
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -50,6 +51,7 @@ func TestRequireAuthentication(t *testing.T) {
 		{"A5 within the leeway", recent, claims{"auth_time": now - 350}, 200, ""},
 		{"A5 a fraction", recent, claims{"auth_time": float64(now) - 10.5}, 200, ""},
 		{"A5 whatever the level", recent, claims{"auth_time": now, "acr": "bronze"}, 200, ""},
+		{"A5 for ever", bearer.Authentication{MaxAge: math.MaxInt64 / time.Second * time.Second}, claims{"auth_time": 1}, 200, ""},
 		{"A6 older", recent, claims{"auth_time": now - 370}, 401, wantRecent},
 		{"A6 none", recent, claims{}, 401, wantRecent},
 		{"A6 a string", recent, claims{"auth_time": fmt.Sprint(now)}, 401, wantRecent},
