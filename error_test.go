@@ -44,6 +44,12 @@ func TestWriteError(t *testing.T) {
 		{"control characters", "", &bearer.Error{Status: 403, Code: "insufficient_scope", Scope: "a\r\nX: b\x00\x7f"}, 403, `Bearer error="insufficient_scope", scope="aX: b"`, "", `{"error":"insufficient_scope"}`},
 		{"another status", "", &bearer.Error{Status: 451, Description: "d"}, 451, "", "", `{"error_description":"d"}`},
 		{"a status that does not refuse", "", &bearer.Error{Status: 200, Description: "d"}, 403, "", "", `{"error_description":"d"}`},
+		{"a status that does not refuse, with a reason", "", &bearer.Error{Status: 200, Reason: "closed", Description: "d"}, 403, "", "", `{"error_description":"d"}`},
+		{"backslashes and quotes", "", &bearer.Error{Status: 404, Description: `C:\a "b"`}, 404, "", "", `{"error_description":"C:\\a \"b\""}`},
+		{"a backslash alone", "", &bearer.Error{Status: 404, Description: `C:\a`}, 404, "", "", `{"error_description":"C:\\a"}`},
+		{"a line break", "", &bearer.Error{Status: 404, Description: "a\nb"}, 404, "", "", `{"error_description":"a\nb"}`},
+		{"no UTF-8", "", &bearer.Error{Status: 404, Description: "\xff"}, 404, "", "", `{"error_description":"\ufffd"}`},
+		{"no texts at all", "", &bearer.Error{Status: 404}, 404, "", "", `{}`},
 		{"another error", "", io.ErrUnexpectedEOF, 500, "", "", `{"error_description":"internal error"}`},
 		{"nil", "", nil, 500, "", "", `{"error_description":"internal error"}`},
 	}
@@ -86,6 +92,10 @@ func TestErrorHandler(t *testing.T) {
 	}
 	if got.Code != "invalid_token" || !errors.Is(got, jwt.ErrTokenMalformed) {
 		t.Errorf("the handler got %v", got)
+	}
+	auth.WriteError(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), io.ErrUnexpectedEOF)
+	if got.Status != 500 || got.Reason != "internal" || !errors.Is(got, io.ErrUnexpectedEOF) {
+		t.Errorf("for an error that is no refusal the handler got %+v", got)
 	}
 }
 
@@ -292,6 +302,8 @@ func TestErrorText(t *testing.T) {
 		{malformed, "bearer: the token is malformed: malformed: not three parts with dots between them"},
 		{&bearer.Error{Status: 403}, "bearer: Forbidden"},
 		{&bearer.Error{}, "bearer: request refused"},
+		{&bearer.Error{Status: 403, Err: io.EOF}, "bearer: Forbidden: EOF"},
+		{&bearer.Error{Status: 401, Reason: "own", Err: errors.Unwrap(expired)}, "bearer: Unauthorized: own: expired: exp is "},
 		{&bearer.Error{Status: 402, Reason: "unpaid", Description: "pay first"}, "bearer: pay first: unpaid"},
 		{&bearer.Error{Status: 402, Reason: "unpaid", Err: errors.Join(io.EOF, errors.New("a\r\nb"))}, "bearer: Payment Required: unpaid: EOF a  b"},
 	} {
@@ -428,6 +440,10 @@ func TestErrorHandlerCallsBack(t *testing.T) {
 		{"with another Error", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) {
 			a.WriteError(w, r, &bearer.Error{Status: 503, RetryAfter: time.Second, Description: "closed"})
 		}, []string{`Basic realm="x"`}, `503 "1" {"error":"temporarily_unavailable","error_description":"closed"}`},
+		{"with another Error, after one that asked to wait", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) {
+			w.Header().Set("Retry-After", "7")
+			a.WriteError(w, r, &bearer.Error{Status: 404})
+		}, []string{`Basic realm="x"`}, `404 "" {}`},
 		{"with another error", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) { a.WriteError(w, r, io.EOF) },
 			[]string{`Basic realm="x"`}, `500 "" {"error_description":"internal error"}`},
 		{"of another Middleware, which does too", func(w http.ResponseWriter, r *http.Request, e *bearer.Error) { b.WriteError(w, r, e) },

@@ -228,6 +228,40 @@ func TestObserveRevokedLater(t *testing.T) {
 	}
 }
 
+// The issuer is told, and whether the token came from the cache, by inner wrappers and
+// of later verdicts too.
+func TestObserveLaterVerdicts(t *testing.T) {
+	a := new(audit)
+	revoked := false
+	iss, auth := newAuth(t, func(c *bearer.Config) {
+		c.Observe = a.observe
+		c.Revoked = func(context.Context, *bearer.Claims) (bool, error) { return revoked, nil }
+	})
+	other := newMiddleware(t, iss, func(c *bearer.Config) { c.Header = "X-Token" })
+	authenticates := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		revoked = true
+		auth.Authenticate(r)
+		revoked = false
+	})
+	header := "Bearer " + iss.Token(audience, nil)
+	for use := range 4 { // the last ones from the cache
+		for name, h := range map[string]http.Handler{
+			"a scope":                     auth.Handler(auth.RequireScope("x")(ok)),
+			"a scope, another in between": auth.Handler(other.Optional(auth.RequireScope("x")(ok))),
+			"revoked meanwhile":           auth.Handler(authenticates),
+		} {
+			serve(h, header)
+			if len(a.all) != 2 {
+				t.Fatalf("%s: told %+v, want two verdicts", name, a.all)
+			}
+			if first, later := a.all[0], a.all[1]; later.Issuer != iss.URL || later.Cached != first.Cached || later.Err == nil || use > 2 && !later.Cached {
+				t.Errorf("%s, use %d: told %+v, want issuer and cached as in %+v", name, use, later, first)
+			}
+			a.take()
+		}
+	}
+}
+
 // A status that does not refuse is told as it is replied.
 func TestObserveStatus(t *testing.T) {
 	iss, auth, a := observed(t)

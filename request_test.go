@@ -85,6 +85,22 @@ func TestTrailers(t *testing.T) {
 	}
 }
 
+// An ErrorHandler that reads the body finds them too.
+func TestTrailersOfRefusedRequest(t *testing.T) {
+	iss, auth := newAuth(t, func(c *bearer.Config) {
+		c.ErrorHandler = func(w http.ResponseWriter, r *http.Request, e *bearer.Error) {
+			w.WriteHeader(e.Status)
+			body, err := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "<%s %v %s>", body, err, r.Trailer.Get("Checksum"))
+		}
+	})
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { auth.WriteError(w, r, &bearer.Error{Status: 403}) })
+	reply := over(t, iss, h, "Transfer-Encoding: chunked\r\n", "2\r\nhi\r\n0\r\nChecksum: 42\r\n\r\n")
+	if !strings.Contains(reply, "<hi <nil> 42>") {
+		t.Errorf("got %q, want the body and its trailer", reply)
+	}
+}
+
 // net/http removes the files of a form when the request that it knows has been
 // served, whoever parsed the form.
 func TestFormFilesAreRemoved(t *testing.T) {
@@ -287,6 +303,10 @@ func TestMiddlewaresWithinEachOther(t *testing.T) {
 		{"both anonymous", a.Optional(b.Optional(look200)), false, false, 200, anybody, ""},
 		{"the outer one's scope inside of anonymous", a.Handler(b.Optional(a.RequireScope("a")(look200))), true, false, 200, iss.URL, ""},
 		{"the outer one's scope inside of the other", a.Handler(b.Handler(a.RequireScope("a")(look200))), true, true, 200, iss.URL, ""},
+		{"both again", a.Handler(b.Handler(a.Handler(b.Handler(look200)))), true, true, 200, other.URL, ""},
+		{"both again, with Optional", a.Handler(b.Optional(a.Optional(b.Optional(look200)))), true, true, 200, other.URL, ""},
+		{"anonymous again", a.Handler(b.Optional(a.Handler(b.Optional(look200)))), true, false, 200, anybody, ""},
+		{"twice the outer one's inside of the other", a.Handler(b.Handler(a.Handler(a.RequireScope("a")(look200)))), true, true, 200, iss.URL, ""},
 		{"the outer one's check inside of anonymous", a.Handler(b.Optional(a.Require(sees)(look200))), true, false, 200, iss.URL, ""},
 		{"a check inside of Handler", a.Handler(a.Require(sees)(look200)), true, false, 200, iss.URL, ""},
 		{"a check alone", a.Require(sees)(look200), true, false, 200, iss.URL, ""},
@@ -361,6 +381,50 @@ func TestClaimsAreTheRequestsOwn(t *testing.T) {
 			t.Errorf("the next request has the scope: status %d", w.Code)
 		}
 	}
+}
+
+// A token outlives the keys that nobody can confirm any more.
+func TestContextOutlivesKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		iss, auth := newAuth(t)
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", "Bearer "+iss.Token(audience, bearertest.Claims{"exp": time.Now().Add(1000 * time.Hour)}))
+		auth.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			iss.SetDown(true)
+			time.Sleep(60 * time.Hour)
+			for name, h := range map[string]http.Handler{"Handler": auth.Handler(ok), "Optional": auth.Optional(ok), "RequireScope": auth.RequireScope("a")(ok)} {
+				w := httptest.NewRecorder()
+				if h.ServeHTTP(w, r); w.Code != 503 {
+					t.Errorf("%s gives %d without keys, want 503", name, w.Code)
+				}
+			}
+			if _, err := auth.Authenticate(r); statusOf(err) != 503 {
+				t.Errorf("Authenticate = %v without keys, want status 503", err)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r)
+	})
+}
+
+// A request that lasts may bring the token that comes next: then that one counts, and
+// handlers see its claims.
+func TestRequestWithNextToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		iss, auth := newAuth(t)
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", "Bearer "+iss.Token(audience, bearertest.Claims{"sub": "first"}))
+		auth.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			time.Sleep(2 * time.Hour)
+			r.Header.Set("Authorization", "Bearer "+iss.Token(audience, bearertest.Claims{"sub": "next"}))
+			seen := ""
+			auth.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				c, _ := bearer.FromContext(r.Context())
+				seen = c.Subject
+			})).ServeHTTP(httptest.NewRecorder(), r)
+			if seen != "next" {
+				t.Errorf("the handler sees the claims of %q, want those of next", seen)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r)
+	})
 }
 
 // A context that outlives its token is worth nothing: a websocket's, or a batch's.

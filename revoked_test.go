@@ -200,6 +200,39 @@ func TestRevokedLater(t *testing.T) {
 	})
 }
 
+// Wrappers within each other share an answer for a second, another Middleware's in
+// between or not.
+func TestRevokedIsShared(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		wait  time.Duration
+		calls int64
+	}{
+		{"at once", 0, 1},
+		{"within the second", time.Second - time.Microsecond, 1},
+		{"after the second", time.Second, 2},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var d *denyList
+			iss, auth := newAuth(t, func(c *bearer.Config) { d = newDenyList(c) })
+			other := newMiddleware(t, iss, func(c *bearer.Config) { c.Header = "X-Token" })
+			later := func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { time.Sleep(tt.wait); next.ServeHTTP(w, r) })
+			}
+			for name, h := range map[string]http.Handler{
+				"inside":                     auth.Handler(later(auth.RequireScope("read")(ok))),
+				"inside of another's inside": auth.Handler(other.Optional(later(auth.RequireScope("read")(ok)))),
+			} {
+				before := d.calls.Load()
+				w := serve(h, "Bearer "+iss.Token(audience, bearertest.Claims{"scope": "read"}))
+				if n := d.calls.Load() - before; w.Code != 200 || n != tt.calls {
+					t.Errorf("%s, %s: status %d and %d calls, want 200 and %d", tt.name, name, w.Code, n, tt.calls)
+				}
+			}
+		})
+	}
+}
+
 // A function that hangs costs those who wait for it a second, and holds nothing else.
 func TestRevokedHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -300,4 +333,42 @@ func TestRevokedOr(t *testing.T) {
 	if _, err := plain.Or(forB).Verify(t.Context(), tokenB); statusOf(err) != 401 {
 		t.Errorf("revoked by the one that judges: %v, want status 401", err)
 	}
+}
+
+// Either function is enough to refuse a token, at once and later on.
+func TestRevokedByEither(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := bearertest.NewIssuer("https://a.example.com"), bearertest.NewIssuer("https://b.example.com")
+		list := new(denyList)
+		asks := func(c *bearer.Config) { c.Revoked = list.revoked }
+		others := func(c *bearer.Config) { newDenyList(c) }
+		no := func(context.Context, *bearer.Claims) (bool, error) { return false, nil }
+		for _, tt := range []struct {
+			name string
+			auth *bearer.Middleware
+		}{
+			{"the one that was asked", newMiddleware(t, a, asks).Or(newMiddleware(t, b, others))},
+			{"the one that was asked, alone", newMiddleware(t, a, asks).Or(newMiddleware(t, b))},
+			{"the one that judges", newMiddleware(t, a, others).Or(newMiddleware(t, b, asks))},
+			{"the one that judges, alone", newMiddleware(t, a).Or(newMiddleware(t, b, asks))},
+		} {
+			header := "Bearer " + b.Token(audience, nil)
+			inner := httptest.NewRecorder()
+			list.set(no)
+			outer := serve(tt.auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				list.set(yes)
+				if _, err := tt.auth.Authenticate(r); statusOf(err) != 401 {
+					t.Errorf("revoked by %s meanwhile: Authenticate = %v, want status 401", tt.name, err)
+				}
+				time.Sleep(time.Second)
+				tt.auth.Handler(ok).ServeHTTP(inner, r)
+			})), header)
+			if outer.Code != 200 || inner.Code != 401 {
+				t.Errorf("revoked by %s meanwhile: status %d outside and %d inside, want 200 and 401", tt.name, outer.Code, inner.Code)
+			}
+			if w := serve(tt.auth.Handler(ok), header); w.Code != 401 {
+				t.Errorf("revoked by %s: status %d, want 401", tt.name, w.Code)
+			}
+		}
+	})
 }
