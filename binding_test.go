@@ -351,6 +351,26 @@ func TestBindingConfigIsCopied(t *testing.T) {
 	if resp := send(auth.Handler(served), "GET", "/", []string{"DPoP " + token}, proof); resp.StatusCode != 200 {
 		t.Errorf("status %s, want 200", answer(resp))
 	}
+	// What Or compares is still the same.
+	auth.Or(newMiddleware(t, bearertest.NewIssuer("https://other.example.com/"), func(c *bearer.Config) {
+		c.DPoP = &bearer.DPoP{BaseURLs: []string{origin}, Algorithms: []string{"ES256"}, NonceKeys: [][]byte{nonceKey}}
+	}))
+}
+
+// Where the clients' URLs are given they count, and not what the resource is called.
+func TestBaseURLsAndResource(t *testing.T) {
+	iss, auth := newAuth(t, withDPoP, func(c *bearer.Config) { c.Resource = "https://name.example.com/a" })
+	client := bearertest.NewClient()
+	token := iss.Token(audience, keyBound(client))
+	for url, want := range map[string]string{origin: "200", "https://name.example.com": "401 D:invalid_dpop_proof"} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header["Authorization"], r.Header["Dpop"] = []string{"DPoP " + token}, []string{client.Proof("GET", url+"/", token, nil)}
+		auth.Handler(served).ServeHTTP(w, r)
+		if got := fmt.Sprint(w.Code); got != want[:3] {
+			t.Errorf("a proof for %s: status %s, want %s", url, got, want)
+		}
+	}
 }
 
 // What a token can be bound to, and by which certificate of which connection it

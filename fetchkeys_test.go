@@ -141,7 +141,8 @@ func TestInsecureHTTP(t *testing.T) {
 	iss := bearertest.NewIssuer("http://keycloak:8080/realms/acme")
 	var log syncBuffer
 	auth := newMiddleware(t, iss, insecure, func(c *bearer.Config) { c.Logger = debugLogger(&log) })
-	if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "InsecureHTTP") {
+	const record = `msg="bearer: keys may come over plain http" issuer=http://keycloak:8080/realms/acme because_of=Config.InsecureHTTP`
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), record) {
 		t.Errorf("New logs %d warnings, want 1:\n%s", n, log.String())
 	}
 	if _, err := auth.Verify(t.Context(), iss.Token(audience, nil)); err != nil {

@@ -559,6 +559,24 @@ func TestConfigBounds(t *testing.T) {
 		{"template with two placeholders", func(c *bearer.Config) {
 			c.Issuer, c.IssuerTemplate = "", "https://a.example/{tenantid}/{tenantid}"
 		}, ""},
+		{"template with a placeholder in the host and JWKSURL", func(c *bearer.Config) {
+			c.Issuer, c.IssuerTemplate, c.JWKSURL = "", "https://{tenantid}.a.example/", "https://a.example/keys"
+		}, ""},
+		{"template with a placeholder in the host and FetchKeys", func(c *bearer.Config) {
+			c.Issuer, c.IssuerTemplate, c.FetchKeys = "", "https://{tenantid}.a.example/", noKeys
+		}, ""},
+		{"issuer with a tilde", func(c *bearer.Config) { c.Issuer = "https://login.example.com/~a" }, ""},
+		{"issuer with an empty fragment", func(c *bearer.Config) { c.Issuer = "https://login.example.com/#" }, "Config.Issuer"},
+		{"audience that is empty and not nil", func(c *bearer.Config) { c.Audience = []string{} }, "Config.Audience: required"},
+		{"realm of all that a header can carry", func(c *bearer.Config) { c.Realm = ` a"\~` }, ""},
+		{"realm that is not ASCII", func(c *bearer.Config) { c.Realm = "café" }, "Config.Realm"},
+		{"realm with DEL", func(c *bearer.Config) { c.Realm = "a\x7f" }, "Config.Realm"},
+		{"realm that is no UTF-8", func(c *bearer.Config) { c.Realm = "a\xff" }, "Config.Realm"},
+		{"header with a separator", func(c *bearer.Config) { c.Header = "X(Token)" }, "Config.Header"},
+		{"header with a colon", func(c *bearer.Config) { c.Header = "X-Token:" }, "Config.Header"},
+		{"header with a line break", func(c *bearer.Config) { c.Header = "X\nToken" }, "Config.Header"},
+		{"header that is not ASCII", func(c *bearer.Config) { c.Header = "X-Tökén" }, "Config.Header"},
+		{"header Authorization", func(c *bearer.Config) { c.Header = "authorization" }, "Config.Header"},
 		{"template with a placeholder in the host", func(c *bearer.Config) {
 			c.Issuer, c.IssuerTemplate = "", "https://{tenantid}.a.example/{tenantid}"
 		}, "for each tenant; set JWKSURL"},

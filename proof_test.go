@@ -471,6 +471,7 @@ func TestUsedProofs(t *testing.T) {
 	token := iss.Token(audience, keyBound(client))
 	store, separate := newReplayStore(), newReplayStore()
 	a, b := newMiddleware(t, iss, withDPoP, store.in), newMiddleware(t, iss, withDPoP, store.in)
+	third := newMiddleware(t, iss, withDPoP, store.in)
 	c, memory := newMiddleware(t, iss, withDPoP, separate.in), newMiddleware(t, iss, withDPoP)
 	uncomparable := newMiddleware(t, iss, withDPoP, func(cfg *bearer.Config) { cfg.DPoP.Replay = sliceStore{separate} })
 	off, assertion := newMiddleware(t, iss), newMiddleware(t, iss, func(cfg *bearer.Config) { cfg.Header = "X-Assertion" })
@@ -498,6 +499,7 @@ func TestUsedProofs(t *testing.T) {
 		{"R12: one Middleware, twice", a.Handler(a.RequireScope("read")(served)), "403 D:insufficient_scope+read", again, 1},
 		{"R12: two, one store", a.Handler(b.Handler(served)), "200", again, 1},
 		{"R12: four", a.Optional(b.Handler(a.Handler(b.RequireScope("x")(served)))), "403 D:insufficient_scope+x", again, 1},
+		{"R12: three, the first one again before the last", a.Handler(b.Handler(a.Handler(third.Handler(served)))), "200", again, 1},
 		{"R12: two, with claims of another in between", a.Handler(anew(b.Handler(served))), "200", again, 1},
 		{"R12: two, and one in between that takes no proofs", a.Handler(off.Optional(b.Handler(served))), "200", again, 1},
 		{"R12: two, and one in between with another token", a.Handler(another(b.Handler(served))), "200", again, 1},

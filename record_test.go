@@ -210,6 +210,7 @@ func TestRecordsOfTenants(t *testing.T) {
 		{in(v1, "a"), in(v2, "a"), "a", "", "reason: issuer; claim: iss; got: " + in(v2, "a") + "; want: " + in(v1, "a") + "; hint: a version 2 token of Entra ID: expect this issuer"},
 		{in(v2, "a"), in(v2, "b"), "b", "", "reason: issuer; claim: iss; got: " + in(v2, "b") + "; want: " + in(v2, "a") + "; hint: the two differ by one character only, number 35"},
 		{in(v1, "a"), in(v1, "b"), "b", "", "reason: issuer; claim: iss; got: " + in(v1, "b") + "; want: " + in(v1, "a") + "; hint: the two differ by one character only, number 25"},
+		{in(v1, "a"), "https://x.example.com/", "b", "", "reason: issuer; claim: iss; got: https://x.example.com/; want: " + in(v1, "a")},
 		{in(v2, "a"), "https://x.example.com/", "b", "", "reason: issuer; claim: iss; got: https://x.example.com/; want: " + in(v2, "a")},
 	} {
 		auth := newMiddleware(t, iss, func(c *bearer.Config) {

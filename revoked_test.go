@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -276,6 +277,9 @@ func TestRevokedHangs(t *testing.T) {
 		if n := running.Load(); n != 1024 {
 			t.Errorf("%d calls hang, want 1024", n)
 		}
+		if _, err := auth.Verify(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "too many calls have not returned") {
+			t.Errorf("one more: %v, want that there are too many", err)
+		}
 		if n := strings.Count(log.String(), "level=WARN"); n != 1 {
 			t.Errorf("%d warnings, want 1:\n%.1000s", n, log.String())
 		}
@@ -299,6 +303,83 @@ func TestRevokedHangs(t *testing.T) {
 			t.Errorf("given up: %v; log: %s", err, log.String())
 		}
 	})
+}
+
+// What the log says of a function that fails, and that it says it once.
+func TestRevokedRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		var d *denyList
+		iss, auth := newAuth(t, func(c *bearer.Config) { d = newDenyList(c); c.Logger = debugLogger(&log) })
+		token := iss.Token(audience, nil)
+		verified(t, auth, token) // fetches the keys
+		panics := func(context.Context, *bearer.Claims) (bool, error) { panic("boom" + strings.Repeat("x", 5000)) }
+		no := func(context.Context, *bearer.Claims) (bool, error) { return false, nil }
+		for _, step := range []struct {
+			what string
+			wait time.Duration
+			f    func(context.Context, *bearer.Claims) (bool, error)
+			want string // in the one record that is not for debugging; empty: there is none
+		}{
+			{"a good answer", time.Hour, no, ""},
+			{"a panic", 0, panics, `level=WARN msg="bearer: a function of Config fails" error="it panicked: boomxxx`},
+			{"another", time.Hour, panics, ""},
+			{"a good answer soon after", time.Minute - time.Microsecond, no, ""},
+			{"a good answer later", time.Microsecond, no, `level=INFO msg="bearer: a function of Config works again" function=Revoked`},
+			{"another good answer", time.Hour, no, ""},
+			{"a panic again", 0, panics, `level=WARN`},
+		} {
+			time.Sleep(step.wait)
+			d.set(step.f)
+			log.Reset()
+			auth.Verify(t.Context(), token)
+			var records []string
+			for line := range strings.Lines(log.String()) {
+				if !strings.Contains(line, "level=DEBUG") && strings.Contains(line, "function") {
+					records = append(records, line)
+				}
+			}
+			got := strings.Join(records, "")
+			if len(records) > 1 || (got == "") != (step.want == "") || !strings.Contains(got, step.want) || len(got) > 800 ||
+				got != "" && !strings.Contains(got, "function=Revoked") {
+				t.Errorf("%s: got %q, want %q", step.what, got, step.want)
+			}
+			token = iss.Token(audience, nil)
+		}
+	})
+}
+
+// A log whose handler panics takes nothing with it.
+func TestRevokedAndPanickingLog(t *testing.T) {
+	iss, auth := newAuth(t, func(c *bearer.Config) {
+		c.Revoked = func(context.Context, *bearer.Claims) (bool, error) { return false, errors.New("boom") }
+		c.Logger = slog.New(panickingHandler{c.Logger.Handler()})
+	})
+	if _, err := auth.Verify(t.Context(), iss.Token(audience, nil)); statusOf(err) != 503 {
+		t.Errorf("got %v, want status 503", err)
+	}
+}
+
+// A panickingHandler panics for warnings.
+type panickingHandler struct{ slog.Handler }
+
+func (h panickingHandler) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level == slog.LevelWarn {
+		panic("log")
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// The context ends with the call, so that what hangs on it is given up.
+func TestRevokedContextEnds(t *testing.T) {
+	var kept context.Context
+	iss, auth := newAuth(t, func(c *bearer.Config) {
+		c.Revoked = func(ctx context.Context, _ *bearer.Claims) (bool, error) { kept = ctx; return false, ctx.Err() }
+	})
+	verified(t, auth, iss.Token(audience, nil))
+	if kept.Err() == nil {
+		t.Error("the context goes on after the answer")
+	}
 }
 
 // What the one that judges a token knows counts, and so does what the one knows that
