@@ -279,3 +279,33 @@ func TestReadmePeers(t *testing.T) {
 		}
 	}
 }
+
+// The commands in README and docs have flags that there are.
+func TestCommandsHaveTheirFlags(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := make(map[string]string)
+	commands := 0
+	for _, page := range append(pages, "README.md") {
+		for _, m := range regexp.MustCompile("go run \\./examples/(server|explain)\\b([^`\n]*)").FindAllStringSubmatch(read(t, page), -1) {
+			commands++
+			if known[m[1]] == "" {
+				help, err := exec.Command("go", "run", "./examples/"+m[1], "-h").CombinedOutput()
+				if err != nil {
+					t.Fatalf("%s -h: %v\n%s", m[1], err, help)
+				}
+				known[m[1]] = string(help)
+			}
+			for _, flag := range regexp.MustCompile(` (-[a-z][a-z-]*)`).FindAllStringSubmatch(m[2], -1) {
+				if !regexp.MustCompile(`(?m)^  ` + flag[1] + `\b`).MatchString(known[m[1]]) {
+					t.Errorf("%s: %s has no flag %s", page, m[1], flag[1])
+				}
+			}
+		}
+	}
+	if commands < 6 {
+		t.Errorf("only %d commands found", commands)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What the stream tells.
@@ -38,7 +39,9 @@ type told struct {
 // holds, and returns that.
 func listen(t *testing.T, base string) func(ok func(told) bool) told {
 	t.Helper()
-	resp, err := http.Get(base + "/live")
+	// What the stream never tells ends the test, with what it told last.
+	client := &http.Client{Timeout: time.Minute}
+	resp, err := client.Get(base + "/live")
 	if err != nil {
 		t.Fatal(err)
 	}
