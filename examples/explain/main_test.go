@@ -36,8 +36,8 @@ func TestExplain(t *testing.T) {
 		{"key for another algorithm", iss.Sign(`{"alg":"EdDSA","kid":"key-1"}`, `{"iss":"https://login.example.com/"}`), 1, []string{"FAIL  key", "reason: key"}, 3},
 		{"type of a claim", iss.Token(audience, bearertest.Claims{"sub": 1}), 1, []string{"FAIL  types", "claim:  sub"}, 5},
 		{"no expiry", iss.Token(audience, bearertest.Claims{"exp": nil}), 1, []string{"FAIL  expiry", "reason: no_expiry"}, 7},
-		{"not before", iss.Token(audience, bearertest.Claims{"nbf": 4000000000}), 1, []string{"FAIL  not before"}, 8},
-		{"issued at", iss.Token(audience, bearertest.Claims{"iat": 4000000000}), 1, []string{"FAIL  issued at"}, 9},
+		{"not before", iss.Token(audience, bearertest.Claims{"nbf": int64(4000000000)}), 1, []string{"FAIL  not before"}, 8},
+		{"issued at", iss.Token(audience, bearertest.Claims{"iat": int64(4000000000)}), 1, []string{"FAIL  issued at"}, 9},
 		{"bound", iss.Token(audience, bearertest.Claims{"cnf": 1}), 1, []string{"FAIL  sender", "next:   -proof"}, 10},
 	}
 	for _, tt := range tests {

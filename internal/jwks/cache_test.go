@@ -298,7 +298,7 @@ func TestCacheIsReadStrictly(t *testing.T) {
 
 // No life in an entry is longer than the issuer could have given it.
 func TestCacheLife(t *testing.T) {
-	for _, life := range []any{99999999999999, -5, 0, nil} {
+	for _, life := range []any{int64(99999999999999), -5, 0, nil} {
 		withMemory(t, func(t *testing.T, b *bed, m *memory, restart func()) {
 			m.change(t, map[string]any{"life": life})
 			b.iss.SetDown(true)
