@@ -28,8 +28,9 @@ func Target(requestURI, escapedPath string) (path string, ok bool) {
 		return path, true
 	}
 	// The absolute form. Its authority is the client's word, and so is not looked
-	// at, no more than the Host header.
-	_, rest, ok := strings.Cut(path, "://")
+	// at, no more than the Host header. Two slashes further on are a part of the path.
+	_, rest, _ := strings.Cut(path, ":")
+	rest, ok = strings.CutPrefix(rest, "//")
 	if !ok {
 		return "", false
 	}

@@ -1,6 +1,7 @@
 package dpop
 
 import (
+	"cmp"
 	"net/url"
 	"strings"
 	"testing"
@@ -24,6 +25,8 @@ func TestTarget(t *testing.T) {
 		{"absolute form with two slashes", "http://evil.example//a", "", "//a", true},
 		{"two slashes", "//evil.example/a", "/a", "//evil.example/a", true},
 		{"a URL in the path", "/a/http://evil.example/b", "", "/a/http://evil.example/b", true},
+		{"a scheme before a path", "http:/a://evil.example/b", "/a://evil.example/b", "", false},
+		{"a scheme before something else", "http:a://evil.example/b", "", "", false},
 		{"asterisk form", "*", "*", "", false},
 		{"authority form", "evil.example:443", "", "", false},
 		{"extended CONNECT", "/chat", "/chat", "/chat", true},
@@ -34,6 +37,32 @@ func TestTarget(t *testing.T) {
 		if got, ok := Target(tt.requestURI, tt.escapedPath); got != tt.want || ok != tt.ok {
 			t.Errorf("%s: Target(%q, %q) = %q, %v, want %q, %v", tt.name, tt.requestURI, tt.escapedPath, got, ok, tt.want, tt.ok)
 		}
+	}
+}
+
+// The path that a proof is judged by is the one that net/http serves.
+func TestTargetIsWhatIsServed(t *testing.T) {
+	parts := []string{"", "http:", "x:", "/", "//", "a", "b:1", "@", "?", "#", "[::1]", "%2F", ".."}
+	n := 0
+	var try func(target string, more int)
+	try = func(target string, more int) {
+		if u, err := url.ParseRequestURI(target); err == nil {
+			got, ok := Target(target, "/other")
+			decoded, err := url.PathUnescape(got)
+			if want := cmp.Or(u.Path, "/"); ok && (err != nil || decoded != want) {
+				t.Errorf("Target(%q) = %q, want what is %q", target, got, want)
+			}
+			n++
+		}
+		if more > 0 {
+			for _, part := range parts[1:] {
+				try(target+part, more-1)
+			}
+		}
+	}
+	try("", 5)
+	if n < 1000 {
+		t.Errorf("%d targets only", n)
 	}
 }
 
