@@ -753,7 +753,6 @@ func TestBound(t *testing.T) {
 		seen   string
 	}{
 		{"DPoP", []string{one}, "200", "false true"},
-		{"DPoP", []string{client.Proof("GET", origin+"/", token, nil)}, "200", "false true"},
 		{"DPoP", []string{client.Proof("GET", origin+"/", token, nil)}, "200", "true true"},
 		{"DPoP", nil, "401 D:invalid_dpop_proof", "false false"},
 		{"DPoP", []string{one}, "401 D:invalid_dpop_proof", "true false"},

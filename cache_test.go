@@ -296,43 +296,85 @@ func TestCacheOfTokensInTurn(t *testing.T) {
 	}
 }
 
-// A stream of tokens that are used once, and one of tokens that are used twice,
-// leave the memory flat.
+// A token is kept at its first use while there is room, and in a full cache at its
+// second. A token that is expired makes room.
+func TestCacheFirstUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache = 16 })
+		// uses returns how often a new token must be used until it is kept.
+		uses := func(life time.Duration) int {
+			token := iss.Token(audience, bearertest.Claims{"exp": time.Now().Add(life).Unix()})
+			for n := 1; n < 5; n++ {
+				c, err := auth.Verify(t.Context(), token)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if cached(t, auth, strings.Clone(token), c) {
+					return n
+				}
+			}
+			return 0
+		}
+		for i := range 16 {
+			if got := uses(time.Duration(1+i) * time.Hour); got != 1 {
+				t.Fatalf("with %d tokens in 16 places, a token is kept at use %d, want 1", i, got)
+			}
+		}
+		token := iss.Token(audience, nil)
+		first, err := auth.Verify(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if second, err := auth.Verify(t.Context(), token); err != nil || sameMemory(first.Issuer, second.Issuer) {
+			t.Errorf("in a full cache a token is kept at its first use; %v", err)
+		} else if !cached(t, auth, token, second) {
+			t.Error("in a full cache a token is not kept at its second use")
+		}
+		// The one that came twice may have taken the place of the first to expire.
+		time.Sleep(2*time.Hour + 2*time.Minute)
+		if got := uses(time.Hour); got != 1 {
+			t.Errorf("with an expired token in the cache, one is kept at use %d, want 1", got)
+		}
+	})
+}
+
+// A stream of tokens that are used once, and one of tokens that are used twice, take
+// about twice the length of as many tokens as are kept, and no more.
 func TestCacheMemory(t *testing.T) {
-	iss, auth := newAuth(t)
+	const places = 1024
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache = places })
 	iss.UseAlgorithm("EdDSA")
-	heap := func() uint64 {
+	heap := func() int64 {
+		runtime.GC()
 		runtime.GC()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
+		return int64(m.HeapAlloc)
 	}
 	pad := strings.Repeat("x", 1000)
-	for _, uses := range []int{1, 2} {
-		before := heap()
-		n := 9000
-		for i := range n {
+	before := heap()
+	for uses := 1; uses <= 2; uses++ {
+		length := 0
+		for i := range 3 * places {
 			token := iss.Token(audience, bearertest.Claims{"pad": pad, "sub": fmt.Sprint(i)})
+			length = len(token)
 			for range uses {
 				if _, err := auth.Verify(t.Context(), token); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
-		grown := int64(heap()) - int64(before)
-		t.Logf("%d tokens used %d times: %d KiB", n, uses, grown>>10)
-		most := int64(8 << 20)
-		if uses > 1 {
-			most = 64 << 20
-		}
+		grown, most := heap()-before, int64(places*length*5/2)
+		t.Logf("%d tokens of %d bytes used %d times: %d KiB", 3*places, length, uses, grown>>10)
 		if grown > most {
-			t.Errorf("%d tokens used %d times: %d KiB, want %d at most", n, uses, grown>>10, most>>10)
+			t.Errorf("%d tokens of %d bytes used %d times: %d KiB, want %d at most", 3*places, length, uses, grown>>10, most>>10)
 		}
 	}
 	runtime.KeepAlive(auth)
 }
 
-// However many tokens came once, a new one is not kept on its first use.
+// However many tokens came once to a full cache, a new one is not kept on its first
+// use.
 func TestCacheForgets(t *testing.T) {
 	iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache = 16 })
 	kept := 0
@@ -415,7 +457,7 @@ func TestCacheHoldsWhatItIsFor(t *testing.T) {
 	iss, _ := newAuth(t)
 	iss.UseAlgorithm("EdDSA")
 	for _, tt := range []struct{ size, tokens, least int }{
-		{0, 1500, 1490}, // of 8192
+		{0, 1500, 1490}, // of 16384
 		{1, 1, 1},
 		{16, 16, 16},
 		{17, 17, 17},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -332,10 +333,13 @@ func (v *verifier) issuerHint(got string) string {
 var clientClaims = []string{"client_id", "azp", "cid", "appid"}
 
 // A verified token is what verification made of it. It does not change, and serves
-// all requests with the token: each gets a copy of the claims.
+// all requests with the token: each gets a copy of the claims. It is the cache's entry
+// too: the garbage collector's work goes by the number of objects (BenchmarkCollector).
 type verified struct {
 	claims   Claims
-	payload  payload // that claims.payload points to
+	payload  payload     // that claims.payload points to
+	token    string      // as it came; empty if it is not kept
+	used     atomic.Bool // by a hit in the cache, since its last search for a victim
 	by       *verifier
 	standing standing  // of an issuer that was found at run time; nil if by is one of the fixed ones
 	key      *jwks.Key // that signed the token

@@ -83,7 +83,7 @@ func TestReusedBuffer(t *testing.T) {
 		return unsafe.String(&buffer[0], copy(buffer, token))
 	}
 	var kept [4]*bearer.Claims
-	for round := range 5 { // a token is cached when it comes the second time
+	for round := range 5 { // a token is cached from its first use on
 		for i, token := range tokens {
 			claims, err := auth.Verify(context.Background(), inBuffer(token))
 			if err != nil {
