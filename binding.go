@@ -106,6 +106,11 @@ func ForwardedCertificate(trusted ...netip.Prefix) func(*http.Request) ([]byte, 
 		panic(fmt.Sprintf("bearer: ForwardedCertificate: %v are not the networks of proxies", trusted))
 	}
 	networks := slices.Clone(trusted)
+	for i, p := range networks {
+		if p.Addr().Is4In6() && p.Bits() >= 96 { // as the peer's address is written, too
+			networks[i] = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+	}
 	return func(r *http.Request) ([]byte, error) {
 		peer, err := netip.ParseAddrPort(r.RemoteAddr)
 		address := peer.Addr().Unmap().WithZone("")

@@ -553,7 +553,7 @@ func TestForwardedCertificate(t *testing.T) {
 	}
 	good := field(client)
 	trusting := func(cfg *bearer.Config) {
-		cfg.Certificate = bearer.ForwardedCertificate(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8"))
+		cfg.Certificate = bearer.ForwardedCertificate(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("::ffff:172.16.0.0/108"))
 	}
 	forwarded, direct := newMiddleware(t, iss, trusting), newMiddleware(t, iss, withCertificates)
 	own := newMiddleware(t, iss, func(cfg *bearer.Config) {
@@ -583,6 +583,9 @@ func TestForwardedCertificate(t *testing.T) {
 		{"X2: IPv6", forwarded, "[fd00::1]:4000", nil, []string{good}, toClient, "200", "Client-Cert"},
 		{"X2: IPv6 with a zone", forwarded, "[fd00::1%eth0]:4000", nil, []string{good}, toClient, "200", "Client-Cert"},
 		{"X2: IPv4 within IPv6", forwarded, "[::ffff:10.1.2.3]:4000", nil, []string{good}, toClient, "200", "Client-Cert"},
+		{"X2: a network of IPv4 within IPv6", forwarded, "172.31.2.3:4000", nil, []string{good}, toClient, "200", "Client-Cert"},
+		{"X2: the same, and the peer too", forwarded, "[::ffff:172.16.2.3]:4000", nil, []string{good}, toClient, "200", "Client-Cert"},
+		{"X4: not in it", forwarded, "172.32.0.1:4000", nil, []string{good}, toClient, "401 binding", ""},
 		{"X3: no header", forwarded, trusted, nil, nil, toClient, "401 binding", ""},
 		{"X3: the proxy's instead", forwarded, trusted, proxy, nil, toProxy, "401 binding", ""},
 		{"X4: a stranger", forwarded, stranger, nil, []string{good}, toClient, "401 binding", ""},
