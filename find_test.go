@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"runtime"
 	"slices"
@@ -109,6 +110,9 @@ func TestFindIssuer(t *testing.T) {
 		}, 503, "issuer_unavailable", 0},
 		{"named and an error", func(_, tenant *bearer.Middleware) find {
 			return func(context.Context, string) (*bearer.Middleware, error) { return tenant, boom }
+		}, 503, "issuer_unavailable", 0},
+		{"a nil", func(_, _ *bearer.Middleware) find {
+			return func(context.Context, string) (*bearer.Middleware, error) { return nil, (*fs.PathError)(nil) }
 		}, 503, "issuer_unavailable", 0},
 		{"a panic", func(_, _ *bearer.Middleware) find {
 			return func(context.Context, string) (*bearer.Middleware, error) { panic(boom) }

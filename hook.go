@@ -57,7 +57,10 @@ func ask[T any](ctx context.Context, h *hook, calls chan struct{}, limit time.Du
 			}()
 			value, err := f(inner)
 			if err != nil {
-				err = fmt.Errorf("%w", err) // its text is made here, since that may panic too
+				// Its text is made here, since that may panic too, and what it wraps is
+				// looked at: a nil pointer in an error does when it is asked.
+				err = fmt.Errorf("%w", err)
+				_ = errors.Is(err, errNoReturn)
 			}
 			a = answer{value, err}
 		}()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -103,6 +104,7 @@ func TestRevoked(t *testing.T) {
 			{"an error", func(context.Context, *bearer.Claims) (bool, error) { return false, boom }, 503},
 			{"revoked and an error", func(context.Context, *bearer.Claims) (bool, error) { return true, boom }, 503},
 			{"an error that is nil", func(context.Context, *bearer.Claims) (bool, error) { return false, (*ownError)(nil) }, 503},
+			{"one whose cause panics", func(context.Context, *bearer.Claims) (bool, error) { return false, (*fs.PathError)(nil) }, 503},
 			{"a panic", func(context.Context, *bearer.Claims) (bool, error) { panic("boom") }, 503},
 			{"a panic with nil", func(context.Context, *bearer.Claims) (bool, error) { panic(nil) }, 503},
 			{"no return", func(context.Context, *bearer.Claims) (bool, error) { runtime.Goexit(); return false, nil }, 503},

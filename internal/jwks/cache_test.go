@@ -420,6 +420,8 @@ func TestCacheIsForeignCode(t *testing.T) {
 		"an error": {func() error { return errors.New("no disk") }, 0, "no disk"},
 		"a panic":  {func() error { panic("boom") }, 0, "boom"},
 		"its end":  {func() error { runtime.Goexit(); return nil }, 0, "ended its goroutine"},
+		"a nil":    {func() error { return (*fs.PathError)(nil) }, 0, "nil pointer"},
+		"a joined": {func() error { return errors.Join(errors.New("no disk"), (*wrapper)(nil)) }, 0, "nil pointer"},
 		"a hang":   {hang, 2500 * time.Millisecond, "did not return"},
 	} {
 		t.Run("Get/"+name, func(t *testing.T) {

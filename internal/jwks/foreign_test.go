@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"runtime"
@@ -34,6 +35,8 @@ func TestForeignCode(t *testing.T) {
 		"a panic":        {func(context.Context) ([]byte, error) { panic("boom") }, 0, "boom"},
 		"a nil panic":    {func(context.Context) ([]byte, error) { panic(nil) }, 0, "panic"},
 		"a long panic":   {func(context.Context) ([]byte, error) { panic(strings.Repeat("boom", 10000)) }, 0, "boom"},
+		"a nil":          {func(context.Context) ([]byte, error) { return nil, (*fs.PathError)(nil) }, 0, "nil pointer"},
+		"a nil it wraps": {func(context.Context) ([]byte, error) { return nil, errors.Join(errors.New("x"), (*wrapper)(nil)) }, 0, "nil pointer"},
 		"its end":        {func(context.Context) ([]byte, error) { runtime.Goexit(); return nil, nil }, 0, "ended its goroutine"},
 		"a hang":         {func(ctx context.Context) ([]byte, error) { return nil, thaw(ctx) }, 15500 * time.Millisecond, "did not return"},
 		"a heeded clock": {func(ctx context.Context) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() }, 15 * time.Second, "deadline"},
@@ -196,3 +199,9 @@ type panickingHandler struct{ slog.Handler }
 func (panickingHandler) Enabled(context.Context, slog.Level) bool  { return true }
 func (panickingHandler) Handle(context.Context, slog.Record) error { panic("boom") }
 func (h panickingHandler) WithAttrs([]slog.Attr) slog.Handler      { return h }
+
+// A wrapper is an error with a text even if it is nil, and with a cause only if not.
+type wrapper struct{ err error }
+
+func (*wrapper) Error() string   { return "wrapped" }
+func (w *wrapper) Unwrap() error { return w.err }

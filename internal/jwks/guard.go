@@ -15,6 +15,9 @@ const (
 	guardGrace = 500 * time.Millisecond // for a call to come back after its context is done
 )
 
+// errProbe is what no error wraps, so that all that one does is looked at.
+var errProbe = errors.New("probe")
+
 // running counts the calls of foreign code that have not come back.
 type running struct{ n atomic.Int32 }
 
@@ -39,7 +42,11 @@ func guard[T any](ctx context.Context, r *running, f func(context.Context) (T, e
 			r.n.Add(-1)
 			done <- err
 		}()
-		value, err = f(ctx)
+		if value, err = f(ctx); err != nil {
+			// An error is foreign code too, and all that it wraps: a nil pointer in an
+			// error panics when it is asked.
+			_, _ = err.Error(), errors.Is(err, errProbe)
+		}
 	}()
 	var err error
 	select {
