@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -217,14 +218,15 @@ func TestBadResource(t *testing.T) {
 	}
 }
 
-// The program in docs/mcp.md compiles, and is as short as it says.
+// The program in docs/mcp.md compiles, and is as short as it says. The rest of its
+// code stands word for word in main.go.
 func TestDocs(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/mcp.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, program, _ := strings.Cut(string(text), "```go\n")
-	program, _, _ = strings.Cut(program, "```")
+	program, rest, _ := strings.Cut(program, "```")
 	_, body, _ := strings.Cut(program, "func main() {\n")
 	if lines := strings.Count(strings.TrimSpace(body), "\n"); lines < 5 || lines > 15 || strings.Count(program, `"example.com/`) != 1 {
 		t.Errorf("the program has %d lines", lines)
@@ -235,5 +237,21 @@ func TestDocs(t *testing.T) {
 	}
 	if out, err := exec.Command("go", "vet", file).CombinedOutput(); err != nil {
 		t.Errorf("%v:\n%s", err, out)
+	}
+
+	source, err := os.ReadFile("main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	indent := regexp.MustCompile(`(?m)^\t+`)
+	code := indent.ReplaceAllString(string(source), "")
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(rest, -1)
+	if len(blocks) != 2 {
+		t.Errorf("%d blocks of code besides, want 2", len(blocks))
+	}
+	for _, block := range blocks {
+		if !strings.Contains(code, indent.ReplaceAllString(block[1], "")) {
+			t.Errorf("main.go does not have this:\n%s", block[1])
+		}
 	}
 }
