@@ -33,10 +33,11 @@ type Error struct {
 	// own.
 	Status int
 
-	// Code is the error code of RFC 6750, section 3.1: "invalid_request",
-	// "invalid_token" or "insufficient_scope". It is empty when the request
-	// carried no credentials, when a check of [Middleware.Require] refused it, and
-	// when Status is 500 or more.
+	// Code is the error code of the challenge: "invalid_request", "invalid_token"
+	// or "insufficient_scope" (RFC 6750, section 3.1), "invalid_dpop_proof" or
+	// "use_dpop_nonce" (RFC 9449), or "insufficient_user_authentication" (RFC 9470).
+	// It is empty when the request carried no credentials, when a check of
+	// [Middleware.Require] refused it, and when Status is 500 or more.
 	Code string
 
 	// Reason is a stable word for what is wrong, for metrics and tests: one of

@@ -66,8 +66,9 @@ func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 }
 
 // Verify returns the claims of a bare token, for callers without an HTTP
-// request: gRPC, queues. Only the token counts: its scheme and white space must
-// have been removed. The error is an [*Error].
+// request, such as those of queues. Only the token counts: its scheme and white space
+// must have been removed, and one that is bound to a key or a certificate is refused,
+// since nobody shows that they have it. The error is an [*Error].
 func (m *Middleware) Verify(ctx context.Context, token string) (*Claims, error) {
 	j, err := m.judge(ctx, token, &sender{scheme: schemeBearer})
 	return m.answer(ctx, nil, j, err)

@@ -54,8 +54,11 @@ func (rp *replier) write(w http.ResponseWriter, r *http.Request, err error) {
 
 // DefaultErrorHandler writes the reply that a refused request gets without
 // [Config.ErrorHandler]: status e.Status and a JSON object with the members "error"
-// and "error_description", as far as e has them. It is for ErrorHandlers that only
-// add to it. All other headers are set before, by [Middleware.WriteError].
+// and "error_description", as far as e has them. With status 503 "error" is
+// "temporarily_unavailable", and where a check of [Middleware.Require] returned an
+// error that is no *Error it is "access_denied", though e.Code is empty. It is for
+// ErrorHandlers that only add to it. All other headers are set before, by
+// [Middleware.WriteError].
 func DefaultErrorHandler(w http.ResponseWriter, _ *http.Request, e *Error) {
 	if e == nil {
 		e = internalError(e)

@@ -286,7 +286,8 @@ func (i *Issuer) SetKeys(document []byte) {
 }
 
 // ServeHTTP serves the issuer's metadata (OpenID Connect Discovery 1.0) and its
-// key set, at their places under the path of URL.
+// key set, at their places under the path of URL: the latter is at
+// .well-known/jwks.json, for a test that puts it into a file.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if i.isDown() {
 		panic(http.ErrAbortHandler) // the nearest that a handler can do

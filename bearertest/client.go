@@ -122,8 +122,9 @@ func (c *Client) SignProof(header, payload string) string {
 
 // Authorize puts token into the headers of r, with the scheme DPoP and a new proof, in
 // place of what is there. The proof names the URL of r without its query. Where that is
-// a path only, as with httptest.NewRequest, it is the path at r.Host, by https if r.TLS
-// is set.
+// a path only, it is the path at r.Host, by https if r.TLS is set. httptest.NewRequest
+// makes that http://example.com of a path, so give it a whole URL, at one of
+// bearer.DPoP.BaseURLs.
 func (c *Client) Authorize(r *http.Request, token string) {
 	origin := requestOrigin(r)
 	claims := Claims{}
