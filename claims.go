@@ -296,15 +296,15 @@ func (l *lookup) find() (strictjson.Value, bool) {
 	return l.value, l.matched > 0
 }
 
-// readAudience reads a string or an array of strings (RFC 7519, section 4.1.3).
-func readAudience(v strictjson.Value) ([]string, bool) {
+// readAudience reads a string or an array of strings (RFC 7519, section 4.1.3), and
+// appends them to audience, which is empty.
+func readAudience(v strictjson.Value, audience []string) ([]string, bool) {
 	if text, ok := v.Text(); ok {
-		return []string{text}, true
+		return append(audience, text), true
 	}
 	if v.Kind() != '[' {
 		return nil, false
 	}
-	audience := make([]string, 0, 2) // the API and the issuer itself, often
 	for e := range v.Elements() {
 		text, ok := e.Text()
 		if !ok {

@@ -325,12 +325,13 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 	if err != nil {
 		return judgement{}, err
 	}
-	defer t.free()
 	by, standing, err := m.issuers.of(ctx, &t, now)
 	if err != nil {
+		t.free()
 		return judgement{}, err
 	}
 	v, err := by.verify(ctx, &t, now)
+	t.free()
 	if err == nil {
 		if standing != nil {
 			v.standing = standing

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unicode"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -40,9 +41,8 @@ type token struct {
 // A scratch is the memory that the verification of one token needs and that
 // nobody sees afterwards.
 type scratch struct {
-	decoded    []byte // the token's payload, signature and header
-	used       int    // of decoded
-	registered registeredClaims
+	decoded []byte // the token's payload, signature and header
+	used    int    // of decoded
 }
 
 var scratchPool = sync.Pool{New: func() any { return newScratch(defaultMaxLength) }}
@@ -50,21 +50,33 @@ var scratchPool = sync.Pool{New: func() any { return newScratch(defaultMaxLength
 // newScratch returns a scratch for a token of n bytes.
 func newScratch(n int) *scratch { return &scratch{decoded: make([]byte, n*3/4)} }
 
-// registeredClaims are those claims that golang-jwt's validator judges. Their
-// types have been checked before.
+// registeredClaims are the claims that golang-jwt's validator judges. Their types have
+// been checked before.
 type registeredClaims struct {
-	iss, sub      string
-	aud           []string
-	exp, nbf, iat *jwt.NumericDate
-	dates         [3]jwt.NumericDate
+	*Claims
+	issuer string
 }
 
-func (c *registeredClaims) GetIssuer() (string, error)                   { return c.iss, nil }
-func (c *registeredClaims) GetSubject() (string, error)                  { return c.sub, nil }
-func (c *registeredClaims) GetAudience() (jwt.ClaimStrings, error)       { return c.aud, nil }
-func (c *registeredClaims) GetExpirationTime() (*jwt.NumericDate, error) { return c.exp, nil }
-func (c *registeredClaims) GetNotBefore() (*jwt.NumericDate, error)      { return c.nbf, nil }
-func (c *registeredClaims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.iat, nil }
+func (c registeredClaims) GetIssuer() (string, error)             { return c.issuer, nil }
+func (c registeredClaims) GetSubject() (string, error)            { return c.Subject, nil }
+func (c registeredClaims) GetAudience() (jwt.ClaimStrings, error) { return c.Audience, nil }
+func (c registeredClaims) GetExpirationTime() (*jwt.NumericDate, error) {
+	return optionalDate(c.ExpiresAt), nil
+}
+func (c registeredClaims) GetNotBefore() (*jwt.NumericDate, error) {
+	return optionalDate(c.NotBefore), nil
+}
+func (c registeredClaims) GetIssuedAt() (*jwt.NumericDate, error) {
+	return optionalDate(c.IssuedAt), nil
+}
+
+// optionalDate returns nil for the zero time, which is that of an absent claim.
+func optionalDate(t time.Time) *jwt.NumericDate {
+	if t.IsZero() {
+		return nil
+	}
+	return &jwt.NumericDate{Time: t}
+}
 
 // tooLong is the refusal of a token of n bytes where most are allowed.
 func tooLong(n, most int) error {
@@ -121,7 +133,6 @@ func (t *token) decode() error {
 func (t *token) free() {
 	if s := t.scratch; s != nil {
 		s.used = 0
-		s.registered = registeredClaims{}
 		if len(t.text) <= defaultMaxLength { // larger ones are seldom and not kept
 			scratchPool.Put(s)
 		}

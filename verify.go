@@ -128,21 +128,25 @@ func badSignature(set *jwks.Set, h *header) error {
 func (v *verifier) readClaims(t *token, k *jwks.Key) (*verified, error) {
 	out := &verified{payload: payload{text: string(t.payload)}, by: v, key: k}
 	out.claims.payload = &out.payload
-	c, reg := &out.claims, &t.scratch.registered
-	tenant, err := v.scan(out, reg)
+	c := &out.claims
+	tenant, err := v.scan(out)
 	if err != nil {
 		return nil, err
 	}
+	issuer := c.Issuer
 	if v.template {
-		if err := v.checkTenant(c.Issuer, tenant, k); err != nil {
+		if err := v.checkTenant(issuer, tenant, k); err != nil {
 			return nil, err
 		}
-		reg.iss = v.issuer
+		issuer = v.issuer
 	}
 	// golang-jwt judges the registered claims: its rules are what users of its
-	// errors know.
-	if err := v.validator.Validate(reg); err != nil {
-		return nil, v.invalidClaims(c, err)
+	// errors know. A good token is told without it, which saves 1,200 instructions of
+	// the 14,000 that a token takes besides its signature check.
+	if !v.accepts(c, issuer, time.Now()) {
+		if err := v.validator.Validate(registeredClaims{c, issuer}); err != nil {
+			return nil, v.invalidClaims(c, err)
+		}
 	}
 	from := c.NotBefore
 	if c.IssuedAt.After(from) {
@@ -152,9 +156,20 @@ func (v *verifier) readClaims(t *token, k *jwks.Key) (*verified, error) {
 	return out, nil
 }
 
-// scan reads the claims in out.payload into out and reg, and judges nothing but their
-// types. It returns the tenant besides.
-func (v *verifier) scan(out *verified, reg *registeredClaims) (tenant string, err error) {
+// accepts reports whether v.validator would accept the claims at that time
+// (TestAcceptsAsValidator). A date that is absent is the zero time: as an expiry it is
+// over, and as a beginning it is past.
+func (v *verifier) accepts(c *Claims, issuer string, now time.Time) bool {
+	return now.Before(c.ExpiresAt.Add(v.leeway)) &&
+		!now.Before(c.NotBefore.Add(-v.leeway)) &&
+		!now.Before(c.IssuedAt.Add(-v.leeway)) &&
+		issuer == v.issuer &&
+		slices.ContainsFunc(c.Audience, func(a string) bool { return slices.Contains(v.audience, a) })
+}
+
+// scan reads the claims in out.payload into out, and judges nothing but their types. It
+// returns the tenant besides.
+func (v *verifier) scan(out *verified) (tenant string, err error) {
 	c := &out.claims
 	wrongType := "" // a claim of another type than it must have
 	text := func(v strictjson.Value, name string) string {
@@ -164,13 +179,12 @@ func (v *verifier) scan(out *verified, reg *registeredClaims) (tenant string, er
 		}
 		return text
 	}
-	date := func(v strictjson.Value, name string, i int) (*jwt.NumericDate, time.Time) {
+	date := func(v strictjson.Value, name string) time.Time {
 		t, ok := numericDate(v)
 		if !ok {
 			wrongType = name
 		}
-		reg.dates[i].Time = t
-		return &reg.dates[i], t
+		return t
 	}
 	client := len(clientClaims)
 	audience := lookup{path: v.audienceClaim}
@@ -189,11 +203,11 @@ func (v *verifier) scan(out *verified, reg *registeredClaims) (tenant string, er
 		case "jti":
 			c.ID = text(o.Value, "jti")
 		case "exp":
-			reg.exp, c.ExpiresAt = date(o.Value, "exp", 0)
+			c.ExpiresAt = date(o.Value, "exp")
 		case "nbf":
-			reg.nbf, c.NotBefore = date(o.Value, "nbf", 1)
+			c.NotBefore = date(o.Value, "nbf")
 		case "iat":
-			reg.iat, c.IssuedAt = date(o.Value, "iat", 2)
+			c.IssuedAt = date(o.Value, "iat")
 		case "tid":
 			tenant, _ = o.Value.Text()
 		case "cnf":
@@ -226,7 +240,7 @@ func (v *verifier) scan(out *verified, reg *registeredClaims) (tenant string, er
 		return "", &cause{reason: "malformed", detail: "the payload is " + err.Error()}
 	}
 	if aud, ok := audience.find(); ok {
-		if c.Audience, ok = readAudience(aud); !ok {
+		if c.Audience, ok = readAudience(aud, out.audience[:0]); !ok {
 			wrongType = v.audienceClaim
 		}
 	}
@@ -239,7 +253,6 @@ func (v *verifier) scan(out *verified, reg *registeredClaims) (tenant string, er
 			break
 		}
 	}
-	reg.iss, reg.sub, reg.aud = c.Issuer, c.Subject, c.Audience
 	return tenant, nil
 }
 
@@ -338,6 +351,7 @@ var clientClaims = []string{"client_id", "azp", "cid", "appid"}
 type verified struct {
 	claims   Claims
 	payload  payload     // that claims.payload points to
+	audience [2]string   // room for that of claims: the API and the issuer itself, often
 	token    string      // as it came; empty if it is not kept
 	used     atomic.Bool // by a hit in the cache, since its last search for a victim
 	by       *verifier

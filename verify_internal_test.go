@@ -1,0 +1,51 @@
+package bearer
+
+import (
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Claims that are accepted without golang-jwt's validator are those that it accepts:
+// for all dates about the borders, with each other, and all kinds of issuers and
+// audiences.
+func TestAcceptsAsValidator(t *testing.T) {
+	const issuer, audience = "https://login.example.com/", "https://api.example.com"
+	for _, leeway := range []time.Duration{-1, 0, time.Second / 2, 10 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) { // so that the time is the same for both
+			m, err := New(Config{Issuer: issuer, Audience: []string{"https://b.example", audience}, Leeway: leeway})
+			if err != nil {
+				t.Fatal(err)
+			}
+			v, now := m.issuers.all[0], time.Now()
+			dates := []time.Time{{}, time.Unix(0, 0), time.Unix(math.MaxInt32, 0), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}
+			for _, border := range []time.Time{now.Add(-v.leeway), now, now.Add(v.leeway)} {
+				dates = append(dates, border.Add(-1), border, border.Add(1))
+			}
+			accepted, all := 0, 0
+			for _, iss := range []string{"", issuer, issuer + "/", "https://login.example.com"} {
+				for _, aud := range [][]string{nil, {}, {""}, {audience}, {"", audience}, {"x", audience}, {"x"}, {audience + "/"}} {
+					for _, exp := range dates {
+						for _, nbf := range dates {
+							for _, iat := range dates {
+								c := &Claims{Issuer: iss, Audience: aud, ExpiresAt: exp, NotBefore: nbf, IssuedAt: iat}
+								got, err := v.accepts(c, iss, now), v.validator.Validate(registeredClaims{c, iss})
+								if got != (err == nil) {
+									t.Fatalf("leeway %v, now %v: accepts = %v, the validator says %v: %+v", v.leeway, now, got, err, c)
+								}
+								all++
+								if got {
+									accepted++
+								}
+							}
+						}
+					}
+				}
+			}
+			if accepted == 0 || accepted == all {
+				t.Errorf("%d of %d are accepted: that proves nothing", accepted, all)
+			}
+		})
+	}
+}
