@@ -46,25 +46,28 @@ func TestFetchKeys(t *testing.T) {
 		{"no return", func([]byte) ([]byte, error) { runtime.Goexit(); return nil, nil }, 503},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			good := keySetOf(t, iss)
-			var log syncBuffer
-			auth := newMiddleware(t, iss, func(c *bearer.Config) {
-				c.Issuer, c.Client, c.Logger = "acme", noHTTP(t), debugLogger(&log) // any issuer will do
-				c.FetchKeys = func(context.Context) ([]byte, error) { return tt.fetch(bytes.Clone(good)) }
-			})
-			h := auth.Handler(ok)
-			for range 3 {
-				if got := serve(h, "Bearer "+iss.Token(audience, bearertest.Claims{"iss": "acme"})).Code; got != tt.status {
-					t.Errorf("status %d, want %d", got, tt.status)
+			synctest.Test(t, func(t *testing.T) {
+				good := keySetOf(t, iss)
+				var log syncBuffer
+				auth := newMiddleware(t, iss, func(c *bearer.Config) {
+					c.Issuer, c.Client, c.Logger = "acme", noHTTP(t), debugLogger(&log) // any issuer will do
+					c.FetchKeys = func(context.Context) ([]byte, error) { return tt.fetch(bytes.Clone(good)) }
+				})
+				h := auth.Handler(ok)
+				for range 3 {
+					if got := serve(h, "Bearer "+iss.Token(audience, bearertest.Claims{"iss": "acme"})).Code; got != tt.status {
+						t.Errorf("status %d, want %d", got, tt.status)
+					}
 				}
-			}
-			want := 0
-			if tt.status == 503 {
-				want = 1
-			}
-			if n := strings.Count(log.String(), "level=WARN"); n != want {
-				t.Errorf("%d warnings, want %d:\n%s", n, want, log.String())
-			}
+				want := 0
+				if tt.status == 503 {
+					want = 1
+				}
+				synctest.Wait() // the record comes when requests have their reply
+				if n := strings.Count(log.String(), "level=WARN"); n != want {
+					t.Errorf("%d warnings, want %d:\n%s", n, want, log.String())
+				}
+			})
 		})
 	}
 }

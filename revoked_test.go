@@ -310,11 +310,12 @@ func TestRevokedHangs(t *testing.T) {
 // What the log says of a function that fails, and that it says it once.
 func TestRevokedRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log syncBuffer
 		var d *denyList
 		iss, auth := newAuth(t, func(c *bearer.Config) { d = newDenyList(c); c.Logger = debugLogger(&log) })
 		token := iss.Token(audience, nil)
 		verified(t, auth, token) // fetches the keys
+		synctest.Wait()          // and the record of it is written
 		panics := func(context.Context, *bearer.Claims) (bool, error) { panic("boom" + strings.Repeat("x", 5000)) }
 		no := func(context.Context, *bearer.Claims) (bool, error) { return false, nil }
 		for _, step := range []struct {

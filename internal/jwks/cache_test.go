@@ -403,6 +403,7 @@ func TestCacheIsWrittenInTurn(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if p.writes != 2 || most != 1 {
 			t.Errorf("%d writes, %d at once, want 2, one after the other", p.writes, most)
 		}
