@@ -99,7 +99,8 @@ type Config struct {
 	// their age by the wall clock asks, and serve for a day past their time at most.
 	// They are read as strictly as what the issuer sends. Whoever can write there can
 	// sign tokens. What is broken, or kept for another issuer, counts as nothing kept,
-	// and is logged; so is any error.
+	// and is logged; so is any error. With FetchKeys the name of the issuer alone tells
+	// kept sets apart: two programs with the same name and other keys need a cache each.
 	KeyCache KeyCache
 
 	// InsecureHTTP allows plain http to hosts that are not this one: in Issuer, in
@@ -244,7 +245,7 @@ type Config struct {
 
 	// ErrorHandler writes the reply to a refused request. The headers
 	// WWW-Authenticate, Cache-Control and Retry-After are set before it is
-	// called; it should send e.Status. If the token was verified, the request's
+	// called; it should send e.Status. If the token was accepted, the request's
 	// context has its claims. If ErrorHandler is nil it is [DefaultErrorHandler],
 	// which writes a JSON object with the members "error" and
 	// "error_description"; an ErrorHandler may call that too. It is called by many
