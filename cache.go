@@ -230,7 +230,8 @@ func (set *places) room(hash uint64, token string, now time.Time) int {
 				return i
 			}
 		}
-		if int64(set.expired[i].Load()) < now.Unix() {
+		// The first one, where find is soonest.
+		if free < 0 && int64(set.expired[i].Load()) < now.Unix() {
 			free = i
 		}
 	}
