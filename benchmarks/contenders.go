@@ -12,12 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/MicahParks/keyfunc/v3"
 	jwtmiddleware "github.com/auth0/go-jwt-middleware/v3"
@@ -314,15 +314,7 @@ func protectRawCrypto(_ context.Context, iss *bearertest.Issuer, _ string) (prot
 		return protection{}, err
 	}
 	verify := func(_ context.Context, token string) (*struct{ subject string }, error) {
-		dot := strings.LastIndexByte(token, '.')
-		if dot < 0 {
-			return nil, errors.New("no signature")
-		}
-		signature, err := base64.RawURLEncoding.DecodeString(token[dot+1:])
-		if err != nil {
-			return nil, err
-		}
-		if !check([]byte(token[:dot]), signature) {
+		if !check(token) {
 			return nil, errors.New("wrong signature")
 		}
 		return known, nil
@@ -331,27 +323,72 @@ func protectRawCrypto(_ context.Context, iss *bearertest.Issuer, _ string) (prot
 }
 
 // signatureCheck returns the function that checks signatures of key: RS256, ES256
-// or EdDSA.
-func signatureCheck(key any) (func(signed, signature []byte) bool, error) {
+// or EdDSA. It makes no copy and no allocation that could be spared.
+func signatureCheck(key any) (func(token string) bool, error) {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
-		return func(signed, signature []byte) bool {
+		return func(token string) bool {
+			var room [256]byte
+			signed, signature := cut(token, room[:])
 			sum := sha256.Sum256(signed)
 			return rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature) == nil
 		}, nil
 	case *ecdsa.PublicKey:
-		return func(signed, signature []byte) bool {
+		return func(token string) bool {
+			var room [64]byte
+			var der [72]byte
+			signed, signature := cut(token, room[:])
 			if len(signature) != 64 {
 				return false
 			}
 			sum := sha256.Sum256(signed)
-			r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
-			return ecdsa.Verify(key, sum[:], r, s)
+			return ecdsa.VerifyASN1(key, sum[:], appendASN1(der[:0], signature))
 		}, nil
 	case ed25519.PublicKey:
-		return func(signed, signature []byte) bool { return ed25519.Verify(key, signed, signature) }, nil
+		return func(token string) bool {
+			var room [64]byte
+			signed, signature := cut(token, room[:])
+			return ed25519.Verify(key, signed, signature)
+		}, nil
 	}
 	return nil, fmt.Errorf("no check for a %T", key)
+}
+
+// cut returns what of a token is signed, which must not be changed, and the signature,
+// for which there must be room. Without one that fits it is empty.
+func cut(token string, room []byte) (signed, signature []byte) {
+	dot := strings.LastIndexByte(token, '.')
+	if dot < 0 || base64.RawURLEncoding.DecodedLen(len(token)-dot-1) > len(room) {
+		return nil, nil
+	}
+	text := unsafe.Slice(unsafe.StringData(token), len(token))
+	n, err := base64.RawURLEncoding.Decode(room, text[dot+1:])
+	if err != nil {
+		return nil, nil
+	}
+	return text[:dot], room[:n]
+}
+
+// appendASN1 appends an ECDSA signature to b as crypto/ecdsa wants it: two integers in
+// DER. signature is both of them, in 32 bytes each.
+func appendASN1(b, signature []byte) []byte {
+	b = append(b, 0x30, 0)
+	for _, n := range [...][]byte{signature[:32], signature[32:]} {
+		for len(n) > 1 && n[0] == 0 {
+			n = n[1:]
+		}
+		length := len(n)
+		if n[0] >= 0x80 { // or it would be negative
+			length++
+		}
+		b = append(b, 0x02, byte(length))
+		if length > len(n) {
+			b = append(b, 0)
+		}
+		b = append(b, n...)
+	}
+	b[1] = byte(len(b) - 2)
+	return b
 }
 
 // publishedKeys returns the issuer's key set as go-jose reads it.

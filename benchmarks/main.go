@@ -45,7 +45,7 @@ func main() {
 }
 
 func runCompare(w io.Writer, file string, rounds int) error {
-	all, err := compare(workloads, extent{rounds: rounds, tokens: 500, slice: 15 * time.Millisecond})
+	all, err := compare(workloads, extent{rounds: rounds, tokens: 500, slice: 30 * time.Millisecond})
 	if err != nil {
 		return err
 	}
