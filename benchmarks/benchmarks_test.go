@@ -78,6 +78,42 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// The figures go where they belong, and nothing else changes.
+func TestPublish(t *testing.T) {
+	all, err := compare([]workload{workloads[0], workloads[len(workloads)-1]}, extent{rounds: 1, tokens: 16, slice: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := all.intoOwnReadme("before\n" + tablesBegin + "to be replaced\n" + tablesEnd + "after\n")
+	if err != nil || !strings.HasPrefix(got, "before\n"+tablesBegin) || !strings.HasSuffix(got, tablesEnd+"after\n") ||
+		strings.Contains(got, "to be replaced") || strings.Count(got, "\n| bearer |") != 2 {
+		t.Errorf("%v:\n%s", err, got)
+	}
+	if _, err := all.intoOwnReadme("no marks"); err == nil {
+		t.Error("a text without marks is accepted")
+	}
+
+	versions := "| "
+	for _, f := range all.Workloads[0].Contenders {
+		versions += strings.ReplaceAll(f.Version, " + ", ", ") + " |"
+	}
+	before := versions + "\n" + coldRow + " 1 | 2 | 3 | 4 | 5 |\n" + hotRow + " 1 | 2 | 3 | 4 | 5 |\n| other | x |\n"
+	got, err = all.intoReadme(before)
+	lines := strings.Split(got, "\n")
+	if err != nil || len(lines) != 5 || lines[0] != versions || lines[3] != "| other | x |" {
+		t.Fatalf("%v:\n%s", err, got)
+	}
+	for i, begin := range []string{coldRow, hotRow} {
+		r := all.Workloads[i].Contenders
+		if line := lines[1+i]; !strings.HasPrefix(line, begin+" "+multiple(r[0].Ratio)+" | "+multiple(r[1].Ratio)+" |") || strings.Count(line, "|") != 7 {
+			t.Errorf("got %s, want the ratios %v and %v first", line, r[0].Ratio, r[1].Ratio)
+		}
+	}
+	if _, err := all.intoReadme(strings.ReplaceAll(before, versions, "")); err == nil {
+		t.Error("figures of versions that are not named are accepted")
+	}
+}
+
 func TestLoad(t *testing.T) {
 	var table bytes.Buffer
 	if err := load(&table, 30*time.Millisecond, []int{1, 10}); err != nil {

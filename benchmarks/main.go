@@ -2,7 +2,7 @@
 //
 //	go run . compare    CPU time and allocations per request; writes results.json
 //	go run . load       requests per second and latencies over loopback HTTP
-//	go run . chart      draws chart.svg from results.json
+//	go run . publish    puts results.json into chart.svg, README.md and ../README.md
 //
 // README.md says what is measured, and how.
 package main
@@ -20,10 +20,10 @@ import (
 func main() {
 	log.SetFlags(0)
 	if len(os.Args) < 2 {
-		log.Fatal("usage: go run . compare|load|chart [flags]")
+		log.Fatal("usage: go run . compare|load|publish [flags]")
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
-	file := flags.String("json", "results.json", "the `file` that compare writes and chart reads")
+	file := flags.String("json", "results.json", "the `file` that compare writes and publish reads")
 	rounds := flags.Int("rounds", 31, "how often compare measures each library for each workload")
 	duration := flags.Duration("time", 3*time.Second, "how long load keeps each library busy for each workload")
 	flags.Parse(os.Args[2:])
@@ -34,8 +34,8 @@ func main() {
 		err = runCompare(os.Stdout, *file, *rounds)
 	case "load":
 		err = runLoad(os.Stdout, *duration)
-	case "chart":
-		err = runChart("chart.svg", *file)
+	case "publish":
+		err = runPublish(*file)
 	default:
 		err = fmt.Errorf("no command %q", command)
 	}
@@ -57,7 +57,7 @@ func runCompare(w io.Writer, file string, rounds int) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-func runChart(picture, file string) error {
+func runPublish(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -66,5 +66,5 @@ func runChart(picture, file string) error {
 	if err := json.Unmarshal(text, &all); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	return os.WriteFile(picture, chart(all), 0o644)
+	return publish(all)
 }
