@@ -223,7 +223,7 @@ func sizeClass(n int) int {
 // room returns the place for a token that drives out none: the one it has, or else
 // one that is free. It returns -1 if there is none.
 func (set *places) room(hash uint64, token string, now time.Time) int {
-	free := -1
+	free, at := -1, now.Unix()
 	for i := range set.hashes {
 		if set.hashes[i].Load() == uint32(hash) {
 			if v := set.entries[i].Load(); v != nil && v.token == token {
@@ -231,7 +231,7 @@ func (set *places) room(hash uint64, token string, now time.Time) int {
 			}
 		}
 		// The first one, where find is soonest.
-		if free < 0 && int64(set.expired[i].Load()) < now.Unix() {
+		if free < 0 && int64(set.expired[i].Load()) < at {
 			free = i
 		}
 	}
