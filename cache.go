@@ -17,6 +17,7 @@ const (
 	maxCachedLength   = 4 << 10 // bytes of a token that is kept
 	maxEntry          = 8 << 10 // bytes of memory that it may take with all that belongs to it
 	ways              = 16      // places where one token can be
+	mostUsed          = 3       // hits that tell an entry from others
 )
 
 // A tokenCache keeps verified tokens, so that the next request with the same
@@ -130,8 +131,8 @@ func (c *tokenCache) get(token string) *verified {
 	}
 	hash := c.hash(token)
 	if v := t.set(hash).find(hash, token); v != nil {
-		if !v.used.Load() { // seldom written, so that cores can share it
-			v.used.Store(true)
+		if n := v.used.Load(); n < mostUsed { // seldom written, so that cores can share it
+			v.used.Store(n + 1)
 		}
 		return v
 	}
@@ -246,13 +247,20 @@ func (set *places) victim(hash uint64, now time.Time) int {
 			return i
 		}
 	}
-	// The second time round, all that were used have lost their mark.
+	// Each time round takes one hit off each, so that who came twice goes before who
+	// comes again and again.
 	first := int(hash % ways)
-	for n := range 2 * ways {
+	for n := range (mostUsed + 1) * ways {
 		i := (first + n) % ways
-		if v := set.entries[i].Load(); v == nil || !v.used.Swap(false) {
+		v := set.entries[i].Load()
+		if v == nil {
 			return i
 		}
+		used := v.used.Load()
+		if used == 0 {
+			return i
+		}
+		v.used.Store(used - 1)
 	}
 	return first
 }

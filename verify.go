@@ -350,10 +350,10 @@ var clientClaims = []string{"client_id", "azp", "cid", "appid"}
 // too: the garbage collector's work goes by the number of objects (BenchmarkCollector).
 type verified struct {
 	claims   Claims
-	payload  payload     // that claims.payload points to
-	audience [2]string   // room for that of claims: the API and the issuer itself, often
-	token    string      // as it came; empty if it is not kept
-	used     atomic.Bool // by a hit in the cache, since its last search for a victim
+	payload  payload       // that claims.payload points to
+	audience [2]string     // room for that of claims: the API and the issuer itself, often
+	token    string        // as it came; empty if it is not kept
+	used     atomic.Uint32 // hits in the cache that no search for a victim has taken off yet, up to mostUsed
 	by       *verifier
 	standing standing  // of an issuer that was found at run time; nil if by is one of the fixed ones
 	key      *jwks.Key // that signed the token
