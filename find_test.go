@@ -600,3 +600,31 @@ func TestNewFindIssuer(t *testing.T) {
 		t.Errorf("a fixed issuer without audience: %v", err)
 	}
 }
+
+// What a FindIssuer that fails is called in the log.
+func TestFindIssuerIsLogged(t *testing.T) {
+	var log syncBuffer
+	iss, auth := newAuth(t, func(c *bearer.Config) {
+		c.Logger = debugLogger(&log)
+		c.FindIssuer = func(context.Context, string) (*bearer.Middleware, error) { return nil, errors.New("boom") }
+	})
+	auth.Verify(t.Context(), iss.Token(audience, bearertest.Claims{"iss": "x"}))
+	const want = `level=WARN msg="bearer: a function of Config fails" error=boom function=FindIssuer`
+	if !strings.Contains(log.String(), want) {
+		t.Errorf("got %s, want %s", log.String(), want)
+	}
+}
+
+// A template of issuers stands beside FindIssuer as one issuer does.
+func TestFindIssuerBesideTemplate(t *testing.T) {
+	iss := bearertest.NewIssuer("https://login.example.com/{tenantid}/")
+	d := &directory{tenants: make(map[string]*bearer.Middleware)}
+	auth := newMiddleware(t, iss, func(c *bearer.Config) {
+		c.Issuer, c.IssuerTemplate, c.FindIssuer, c.ScopeClaims = "", iss.URL, d.find, []string{"scope"}
+	})
+	for _, issuer := range []*bearertest.Issuer{iss, newTenant(t, d, "tenant")} {
+		if _, err := auth.Verify(t.Context(), issuer.Token(audience, nil)); err != nil {
+			t.Errorf("%s: %v", issuer.URL, err)
+		}
+	}
+}

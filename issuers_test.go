@@ -529,10 +529,18 @@ func TestWaitersHoldLittle(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
-	for _, tt := range []string{"cold start", "unknown key"} {
+	for _, tt := range []string{"cold start", "unknown key", "FindIssuer"} {
 		synctest.Test(t, func(t *testing.T) {
-			iss, auth := newAuth(t, func(c *bearer.Config) { c.Logger = quiet })
+			iss, auth := newAuth(t, func(c *bearer.Config) {
+				c.Logger = quiet
+				if tt == "FindIssuer" {
+					c.FindIssuer = func(ctx context.Context, _ string) (*bearer.Middleware, error) { <-ctx.Done(); return nil, ctx.Err() }
+				}
+			})
 			token := iss.Token(audience, nil)
+			if tt == "FindIssuer" {
+				token = iss.Token(audience, bearertest.Claims{"iss": "https://tenant.example.com"})
+			}
 			if tt == "unknown key" {
 				auth.Verify(t.Context(), token)
 				iss.Rotate()
@@ -689,5 +697,39 @@ func BenchmarkIssuers(b *testing.B) {
 		run(b, fmt.Sprintf("hot-%d", n), h, requests(last, nil, 1))
 		run(b, fmt.Sprintf("cold-%d", n), h, requests(last, nil, 20000))
 		run(b, fmt.Sprintf("stranger-%d", n), h, requests(last, bearertest.Claims{"iss": "https://tenant-x.example.com"}, 1))
+	}
+}
+
+// What Or returns remembers tokens by itself: m does not accept other's for it, and it
+// does not depend on what either remembers.
+func TestOrHasItsOwnCache(t *testing.T) {
+	a, b := bearertest.NewIssuer("https://a.example.com"), bearertest.NewIssuer("https://b.example.com")
+	none := func(c *bearer.Config) { c.TokenCache = -1 }
+	for name, change := range map[string][2]func(*bearer.Config){
+		"both":  {func(*bearer.Config) {}, func(*bearer.Config) {}},
+		"one":   {func(*bearer.Config) {}, none},
+		"other": {none, func(*bearer.Config) {}},
+		"none":  {none, none},
+	} {
+		told := new(audit)
+		forA := newMiddleware(t, a, change[0], func(c *bearer.Config) { c.Observe = told.observe })
+		forB := newMiddleware(t, b, change[1])
+		both := forA.Or(forB)
+		tokenA, tokenB := a.Token(audience, nil), b.Token(audience, nil)
+		for range 4 {
+			verified(t, both, tokenA)
+			verified(t, both, tokenB)
+			if _, err := forA.Verify(t.Context(), tokenB); statusOf(err) != 401 {
+				t.Errorf("%s: a accepts b's token: %v", name, err)
+			}
+			if _, err := forB.Verify(t.Context(), tokenA); statusOf(err) != 401 {
+				t.Errorf("%s: b accepts a's token: %v", name, err)
+			}
+		}
+		told.take()
+		verified(t, both, tokenB)
+		if o, want := told.all[0], name != "none"; o.Cached != want {
+			t.Errorf("%s: told %+v, want cached = %v", name, o, want)
+		}
 	}
 }

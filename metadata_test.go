@@ -340,6 +340,9 @@ func TestBadResource(t *testing.T) {
 			c.Metadata.AuthorizationServers = []string{"http://a.example.com", "login", "https://a/?b", ""}
 		}, []string{`"http://a.example.com" is not`, `"login" is not`, `"https://a/?b" is not`, `"" is not`}},
 		{"scopes", func(c *bearer.Config) { c.Metadata.Scopes = []string{"a b", ""} }, []string{`Config.Metadata.Scopes: "a b" is not`, `"" is not`}},
+		{"servers with an empty fragment", func(c *bearer.Config) { c.Metadata.AuthorizationServers = []string{"https://a/#", "https://a/~"} }, []string{`"https://a/#" is not`}},
+		{"no issuer to tell, with FetchKeys", func(c *bearer.Config) { c.Issuer, c.FetchKeys = "login", noKeys }, []string{`Config.Metadata.AuthorizationServers: required, since "login"`}},
+		{"a page that is no URL", func(c *bearer.Config) { c.Metadata.Terms = "https://a/%zz" }, []string{"Config.Metadata.Terms: "}},
 		{"types", func(c *bearer.Config) { c.Metadata.AuthorizationDetails = []string{""} }, []string{"Config.Metadata.AuthorizationDetails: "}},
 		{"pages", func(c *bearer.Config) {
 			c.Metadata = bearer.Metadata{Documentation: "/docs", Policy: "ftp://a/", Terms: "https:///a"}
@@ -365,5 +368,51 @@ func TestBadResource(t *testing.T) {
 				t.Errorf("got %d problems, want %d:\n%s", lines, len(tt.want), got)
 			}
 		})
+	}
+}
+
+// Names that need not be refused.
+func TestGoodResource(t *testing.T) {
+	for _, resource := range []string{"https://api.example.com:80/mcp", "http://localhost:443/mcp", "https://api.example.com/~me"} {
+		if _, err := bearer.New(bearer.Config{Issuer: "https://login.example.com/", Resource: resource}); err != nil {
+			t.Errorf("%s: %v", resource, err)
+		}
+	}
+	_, err := bearer.New(bearer.Config{FindIssuer: noIssuer, Resource: resource, Metadata: bearer.Metadata{AuthorizationServers: []string{"https://login.example.com"}}})
+	if err != nil {
+		t.Errorf("FindIssuer, and the servers are told: %v", err)
+	}
+}
+
+// Documents that were made of one another do not change each other, nor what New was
+// given.
+func TestDocumentsAreApart(t *testing.T) {
+	scopes := []string{"offline_access", "a", "b"}
+	_, tenants := newAuth(t, withResource, func(c *bearer.Config) {
+		c.Issuer, c.IssuerTemplate, c.Tenants = "", "https://login.example.com/{tenantid}/", []string{"a", "b", "c"}
+		c.Metadata.Scopes = scopes
+	})
+	other := func(name string) *bearer.Middleware {
+		return newMiddleware(t, bearertest.NewIssuer("https://"+name+".example.com"))
+	}
+	const three = `"https://login.example.com/a/","https://login.example.com/b/","https://login.example.com/c/"`
+	x := tenants.Or(other("x"))
+	y := tenants.Or(other("y"))
+	xz := x.Or(other("z"))
+	for _, tt := range []struct {
+		auth *bearer.Middleware
+		more string
+	}{
+		{tenants, ""},
+		{x, `,"https://x.example.com"`},
+		{y, `,"https://y.example.com"`},
+		{xz, `,"https://x.example.com","https://z.example.com"`},
+	} {
+		if got, want := document(t, tt.auth), "authorization_servers=["+three+tt.more+`] scopes_supported=["a","b"]`; got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	if !slices.Equal(scopes, []string{"offline_access", "a", "b"}) {
+		t.Errorf("New changed what it was given: %q", scopes)
 	}
 }

@@ -2,11 +2,13 @@ package bearer_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -233,6 +235,89 @@ func TestRecordsOfTenants(t *testing.T) {
 		auth.Verify(t.Context(), iss.Token(audience, bearertest.Claims{"iss": tt.issuer, "tid": tt.tenant}))
 		if got := strings.Join(told(), "\n"); got != tt.want {
 			t.Errorf("%s at %s\ngot  %s\nwant %s", tt.issuer, tt.template, got, tt.want)
+		}
+	}
+}
+
+// The same where several issuers could have judged the token.
+func TestRecordsOfSeveralIssuers(t *testing.T) {
+	logger, told := records()
+	logs := func(c *bearer.Config) { c.Logger = logger }
+	a, b := bearertest.NewIssuer("https://a.example.com"), bearertest.NewIssuer("https://b.example.com")
+	two := newMiddleware(t, a, logs).Or(newMiddleware(t, b))
+	ten, _ := manyIssuers(t, 10, logger)
+	twelve, _ := manyIssuers(t, 12, logger)
+	fails := func(err error) *bearer.Middleware {
+		return newMiddleware(t, a, logs, func(c *bearer.Config) {
+			c.FindIssuer = func(context.Context, string) (*bearer.Middleware, error) { return nil, err }
+		})
+	}
+	bound := func(d *bearer.DPoP) *bearer.Middleware {
+		return newMiddleware(t, a, logs, func(c *bearer.Config) {
+			c.FindIssuer = func(context.Context, string) (*bearer.Middleware, error) {
+				return newMiddleware(t, b, withDPoP, withRequired), nil
+			}
+			c.DPoP, c.RequireBound = d, d != nil
+		})
+	}
+	long := strings.Repeat("x", 200)
+	from := func(issuer string) string { return b.Token(audience, bearertest.Claims{"iss": issuer}) }
+	members := func(n int) string {
+		var all strings.Builder
+		for i := range n - 4 { // iss, aud, exp and these
+			fmt.Fprintf(&all, `"m%d":0,`, i)
+		}
+		return b.Sign("", "{"+all.String()+strings.TrimPrefix(payload(b, `,"last":1`), "{"))
+	}
+	lists := func(n int) string {
+		var names []string
+		for i := range n {
+			names = append(names, fmt.Sprintf("https://tenant-%d.example.com", i))
+		}
+		return strings.Join(names, " or ")
+	}
+	const nobody = "reason: issuer; claim: iss; got: x; want: "
+	for _, tt := range []struct {
+		name  string
+		auth  *bearer.Middleware
+		token string
+		want  string
+	}{
+		{"one of them", two, b.Token(audience, nil), ""},
+		{"nobody's", two, from("x"), nobody + "https://a.example.com or https://b.example.com"},
+		{"a long one's", two, from(long), "reason: issuer; claim: iss; got: " + long[:100] + "; want: https://a.example.com or https://b.example.com"},
+		{"none", two, b.Token(audience, bearertest.Claims{"iss": nil}), "reason: issuer; claim: iss; want: https://a.example.com or https://b.example.com"},
+		{"many members", two, members(1000), ""},
+		{"too many members before it", two, members(1100), "reason: issuer; claim: iss; want: https://a.example.com or https://b.example.com"},
+		{"no payload that can be read", two, "eyJhbGciOiJFUzI1NiJ9.a.AAAA", "reason: malformed; detail: the payload is not base64url"},
+		{"no header that can be read, and nobody's", two, "e!" + from("x"), "reason: invalid_request; detail: more than a token, or characters that no token has"},
+		{"ten", ten, from("x"), nobody + lists(10)},
+		{"twelve", twelve, from("x"), nobody + lists(10) + " or one of 2 more"},
+		{"none that is found", fails(nil), from("x"), nobody + "https://a.example.com or one that FindIssuer names"},
+		{"a function that fails", fails(errors.New("boom" + strings.Repeat("x", 5000))), from(long),
+			"reason: issuer_unavailable; detail: boom" + strings.Repeat("x", 496) + "; claim: iss; got: " + long[:100]},
+		{"one that was not made by New", newMiddleware(t, a, logs, func(c *bearer.Config) {
+			c.FindIssuer = func(context.Context, string) (*bearer.Middleware, error) { return new(bearer.Middleware), nil }
+		}), from("x"), "reason: issuer_unavailable; detail: it returned a Middleware that New did not make; claim: iss; got: x"},
+		{"one of another issuer", newMiddleware(t, a, logs, func(c *bearer.Config) {
+			c.FindIssuer = func(context.Context, string) (*bearer.Middleware, error) { return newMiddleware(t, b), nil }
+		}), from("x"), "reason: issuer_unavailable; detail: it returned a Middleware of https://b.example.com for another issuer; claim: iss; got: x"},
+		{"one that wants other proofs", bound(nil), from(b.URL),
+			"reason: issuer_unavailable; detail: it returned a Middleware that requires bound tokens in another way; claim: iss; got: https://b.example.com"},
+		{"one that wants the same proofs", bound(&bearer.DPoP{BaseURLs: []string{origin}}), from(b.URL), "reason: unbound; claim: cnf; got: missing"},
+	} {
+		told()
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", "Bearer "+tt.token)
+		tt.auth.Handler(ok).ServeHTTP(httptest.NewRecorder(), r)
+		var got []string
+		for _, record := range told() {
+			if strings.HasPrefix(record, "reason: ") {
+				got = append(got, record)
+			}
+		}
+		if strings.Join(got, "\n") != tt.want {
+			t.Errorf("%s\ngot  %q\nwant %q", tt.name, got, tt.want)
 		}
 	}
 }
