@@ -161,6 +161,8 @@ func (m *jwk) key(maxBits int) (*Key, error) {
 		return nil, fmt.Errorf("%q is not a string", m.wrongType)
 	case m.KTY == "oct":
 		return nil, errors.New("a shared secret")
+	case m.CRV == jwkset.CrvX25519: // jwkset would make a key of it, but not where FIPS 140 rules
+		return nil, errors.New("not a key for signatures")
 	case m.private != "":
 		return nil, fmt.Errorf("published with its private part %q: it is compromised", m.private)
 	case m.hasUse && m.use != "sig":
