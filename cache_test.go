@@ -240,9 +240,6 @@ func TestCacheKeepsWhatIsUsed(t *testing.T) {
 				}
 			}
 		}
-		for range 16 {
-			twice() // all are as good as each other, and any of them may go
-		}
 		regular := iss.Token(audience, nil)
 		c := warm(t, auth, regular)
 		for i := range 100 {
