@@ -170,10 +170,14 @@ func TestFinderPlaces(t *testing.T) {
 			}
 		},
 		"a stranger that was replaced is not": func(t *testing.T, r *registry, f *finder) {
-			_, _ = f.of(t.Context(), "tenant", time.Now())
-			time.Sleep(foundLife)
+			old, _ := f.of(t.Context(), "tenant", time.Now())
+			time.Sleep(foundLife - time.Second)
+			r.asked(t, f, "stranger", 1) // forgets what is over, and not the tenant
+			time.Sleep(time.Second)
 			r.by["tenant"] = nil
-			_, _ = f.of(t.Context(), "tenant", time.Now())
+			if found, _ := f.of(t.Context(), "tenant", time.Now()); found == old {
+				t.Error("the issuer was not replaced")
+			}
 			time.Sleep(foundLife)
 			r.asked(t, f, "stranger", 120)
 			if found, _ := f.of(t.Context(), "tenant", time.Now()); found != nil {

@@ -304,6 +304,9 @@ func TestRecordsOfSeveralIssuers(t *testing.T) {
 		}), from("x"), "reason: issuer_unavailable; detail: it returned a Middleware of https://b.example.com for another issuer; claim: iss; got: x"},
 		{"one that wants other proofs", bound(nil), from(b.URL),
 			"reason: issuer_unavailable; detail: it returned a Middleware that requires bound tokens in another way; claim: iss; got: https://b.example.com"},
+		{"one that wants none", newMiddleware(t, a, logs, withDPoP, func(c *bearer.Config) {
+			c.FindIssuer = func(context.Context, string) (*bearer.Middleware, error) { return newMiddleware(t, b), nil }
+		}), from(b.URL), ""},
 		{"one that wants the same proofs", bound(&bearer.DPoP{BaseURLs: []string{origin}}), from(b.URL), "reason: unbound; claim: cnf; got: missing"},
 	} {
 		told()
