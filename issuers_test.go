@@ -733,3 +733,18 @@ func TestOrHasItsOwnCache(t *testing.T) {
 		}
 	}
 }
+
+// Each issuer's tokens may be as long as its own Middleware lets them be.
+func TestOrKeepsLengths(t *testing.T) {
+	a, b := bearertest.NewIssuer("https://a.example.com"), bearertest.NewIssuer("https://b.example.com")
+	short := newMiddleware(t, a)
+	long := newMiddleware(t, b, func(c *bearer.Config) { c.MaxTokenLength = 64 << 10 })
+	for name, both := range map[string]*bearer.Middleware{"the long one first": long.Or(short), "the long one second": short.Or(long)} {
+		if _, err := both.Verify(t.Context(), sized(t, b, 32<<10)); err != nil {
+			t.Errorf("%s: a long token of it: %v", name, err)
+		}
+		if _, err := both.Verify(t.Context(), sized(t, a, 32<<10)); statusOf(err) != 401 {
+			t.Errorf("%s: a long token of the other: %v, want status 401", name, err)
+		}
+	}
+}
