@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,6 +75,7 @@ func TestFinderForgetsTenants(t *testing.T) {
 // A registry is Config.FindIssuer of the tests below: names that begin with "tenant"
 // have an issuer, and those that begin with "slow" are answered after wait.
 type registry struct {
+	mu    sync.Mutex // guards what follows but wait
 	calls map[string]int
 	wait  time.Duration
 	by    map[string]*Middleware
@@ -89,13 +92,17 @@ func newTenant(issuer string) *Middleware {
 }
 
 func (r *registry) find(_ context.Context, issuer string) (*Middleware, error) {
+	r.mu.Lock()
 	r.calls[issuer]++
+	r.mu.Unlock()
 	if strings.HasPrefix(issuer, "slow") {
 		time.Sleep(r.wait)
 	}
 	if !strings.HasPrefix(issuer, "tenant") {
 		return nil, nil
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.by[issuer] == nil {
 		r.by[issuer] = newTenant(issuer)
 	}
@@ -111,7 +118,16 @@ func (r *registry) asked(t *testing.T, f *finder, prefix string, n int) int {
 	return r.total() - before
 }
 
+// of returns how often the name was asked about.
+func (r *registry) of(name string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.calls[name]
+}
+
 func (r *registry) total() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, calls := range r.calls {
 		n += calls
 	}
@@ -153,8 +169,8 @@ func TestFinderPlaces(t *testing.T) {
 				t.Error("the issuer was not replaced")
 			}
 			old.use(time.Now().UnixMicro())
-			if n := r.asked(t, f, "stranger", 120); n != 99 || r.calls["tenant"] != 2 {
-				t.Errorf("%d names were asked about, want 99, and the tenant %d times, want 2", n, r.calls["tenant"])
+			if n := r.asked(t, f, "stranger", 120); n != 99 || r.of("tenant") != 2 {
+				t.Errorf("%d names were asked about, want 99, and the tenant %d times, want 2", n, r.of("tenant"))
 			}
 		},
 		"a tenant that was replaced is still one": func(t *testing.T, r *registry, f *finder) {
@@ -222,7 +238,7 @@ func TestFinderTimes(t *testing.T) {
 			{-time.Microsecond, "stranger", 2},
 		} {
 			_, _ = f.of(t.Context(), step.name, start.Add(step.at))
-			if n := r.calls[step.name]; n != step.calls {
+			if n := r.of(step.name); n != step.calls {
 				t.Errorf("%s at %v: asked %d times, want %d", step.name, step.at, n, step.calls)
 			}
 		}
@@ -233,7 +249,7 @@ func TestFinderTimes(t *testing.T) {
 		}{{renewAfter - time.Microsecond, 2}, {renewAfter, 3}} {
 			found.use(start.Add(step.at).UnixMicro())
 			synctest.Wait()
-			if n := r.calls["tenant"]; n != step.calls {
+			if n := r.of("tenant"); n != step.calls {
 				t.Errorf("used at %v: asked %d times, want %d", step.at, n, step.calls)
 			}
 		}
@@ -253,7 +269,7 @@ func TestFinderAsksOnce(t *testing.T) {
 		}
 		r.asked(t, f, "another stranger", 1) // forgets what is over
 		_, _ = f.of(t.Context(), "slow", time.Now())
-		if n := r.calls["slow"]; n != 1 {
+		if n := r.of("slow"); n != 1 {
 			t.Errorf("asked %d times, want once", n)
 		}
 		time.Sleep(5 * time.Second)
@@ -264,14 +280,15 @@ func TestFinderAsksOnce(t *testing.T) {
 // calls for names that may be made up.
 func TestFinderRenews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		calls, release := 0, make(chan struct{})
+		var calls atomic.Int32
+		release := make(chan struct{})
 		by := newTenant("tenant")
 		f := newFinder(func(ctx context.Context, issuer string) (*Middleware, error) {
 			if issuer != "tenant" {
 				<-release
 				return nil, nil
 			}
-			if calls++; calls > 1 {
+			if calls.Add(1) > 1 {
 				time.Sleep(3 * time.Second)
 			}
 			return by, nil
@@ -289,8 +306,8 @@ func TestFinderRenews(t *testing.T) {
 			found.use(time.Now().UnixMicro())
 			time.Sleep(500 * time.Millisecond)
 		}
-		if calls != 2 {
-			t.Errorf("asked %d times, want once and once more", calls)
+		if n := calls.Load(); n != 2 {
+			t.Errorf("asked %d times, want once and once more", n)
 		}
 		time.Sleep(30 * time.Second)
 		if !found.counts(time.Now().UnixMicro()) {
