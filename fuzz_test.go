@@ -264,6 +264,7 @@ func FuzzChallenge(f *testing.F) {
 	f.Add("api", "invalid_token", "")
 	f.Add(`a "quoted\" realm`, "insufficient_scope", "a b")
 	f.Add("x\r\nSet-Cookie: a=b", "a\x00", "é, b=\"c\"")
+	f.Add("", "\x00", "é")
 	f.Fuzz(func(t *testing.T, realm, code, scope string) {
 		auth, err := bearer.New(bearer.Config{Issuer: "https://login.example.com", Audience: []string{audience}, Realm: realm})
 		if err != nil {
@@ -286,9 +287,9 @@ func FuzzChallenge(f *testing.F) {
 			}, s)
 		}
 		want := map[string]string{"realm": realm, "error": printable(code), "scope": printable(scope)}
-		for name, value := range map[string]string{"realm": realm, "error": code, "scope": scope} {
+		for name, value := range want {
 			if value == "" {
-				delete(want, name)
+				delete(want, name) // no value is empty
 			}
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
