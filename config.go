@@ -193,7 +193,7 @@ type Config struct {
 	// take more is not kept. So the default comes to 32 MiB with tokens of 1 KiB, and
 	// to 128 at most, and to what [As] keeps with them. The garbage collector goes
 	// over all of them in each of its cycles: a few milliseconds with the default, about
-	// a second of one core with a million tokens, which take 2 GiB.
+	// one to two seconds of one core with a million tokens, which take 2 GiB.
 	TokenCache int
 
 	// Revoked is asked whether a verified token has been revoked, on every use of
