@@ -3,14 +3,11 @@ package bearer
 import (
 	"encoding/json"
 	"errors"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"example.com/bearer/internal/jose"
 	"example.com/bearer/internal/strictjson"
 )
 
@@ -313,18 +310,4 @@ func readAudience(v strictjson.Value, audience []string) ([]string, bool) {
 		audience = append(audience, text)
 	}
 	return audience, true
-}
-
-// numericDate reads a NumericDate (RFC 7519, section 2) from the beginning of
-// 1970 to the end of 9999. Beyond that, times do not survive conversions.
-func numericDate(v strictjson.Value) (time.Time, bool) {
-	if seconds, err := strconv.ParseUint(string(v), 10, 64); err == nil {
-		return time.Unix(int64(min(seconds, math.MaxInt64)), 0), seconds <= jose.MaxNumericDate
-	}
-	seconds, err := strconv.ParseFloat(string(v), 64)
-	if err != nil || v.Kind() == '-' || seconds > jose.MaxNumericDate {
-		return time.Time{}, false
-	}
-	whole, fraction := math.Modf(seconds)
-	return time.Unix(int64(whole), int64(fraction*1e9)), true
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"example.com/bearer/internal/clip"
+	"example.com/bearer/internal/jose"
 	"example.com/bearer/internal/jwks"
 	"example.com/bearer/internal/strictjson"
 )
@@ -180,7 +181,7 @@ func (v *verifier) scan(out *verified) (tenant string, err error) {
 		return text
 	}
 	date := func(v strictjson.Value, name string) time.Time {
-		t, ok := numericDate(v)
+		t, ok := jose.NumericDate(v)
 		if !ok {
 			wrongType = name
 		}
@@ -215,7 +216,7 @@ func (v *verifier) scan(out *verified) (tenant string, err error) {
 		case "acr":
 			c.ACR, _ = o.Value.Text()
 		case "auth_time":
-			if t, ok := numericDate(o.Value); ok {
+			if t, ok := jose.NumericDate(o.Value); ok {
 				c.AuthTime = t
 			}
 		case "nonce", "at_hash":
