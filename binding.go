@@ -137,23 +137,20 @@ type bindings struct {
 // A sender is who sent a token, as far as the request shows it.
 type sender struct {
 	request *http.Request // nil if there is none
-	scheme  string
-	proof   *dpop.Proof // nil without the scheme DPoP
-	used    []dpop.Use  // the proofs that the request has used up before
+	proof   *dpop.Proof   // nil if the scheme is Bearer
 }
 
 // sender returns the sender of r. It refuses a request whose proof is not even one:
 // that is looked at before the token, since it costs least.
 func (b *bindings) sender(r *http.Request, scheme string) (sender, error) {
-	s := sender{request: r, scheme: scheme}
-	if scheme == schemeDPoP {
-		var err error
-		if s.proof, err = b.proofs.Parse(r.Header["Dpop"]); err != nil {
-			return s, proofCause(err)
-		}
-		s.used = usedProofs(r.Context())
+	if scheme == schemeBearer {
+		return sender{request: r}, nil
 	}
-	return s, nil
+	proof, err := b.proofs.Parse(r.Header["Dpop"])
+	if err != nil {
+		return sender{}, proofCause(err)
+	}
+	return sender{r, proof}, nil
 }
 
 // A binding is what there is to say of an accepted request on account of its token's
@@ -167,12 +164,12 @@ type binding struct {
 // check decides whether the sender may use the token with the given text and claims.
 // It is asked for every request, also when the token comes from the cache: a proof
 // counts for one request only. The proof is used up last.
-func (b *bindings) check(ctx context.Context, s *sender, text string, c *Claims) (*binding, error) {
-	cnf := c.cnf
+func (b *bindings) check(ctx context.Context, s sender, text string, c *Claims) (*binding, error) {
+	cnf := c.payload.cnf
 	if !cnf.key && !cnf.certificate && !cnf.other {
 		// RFC 9449, section 7.1: the proof must be made with the token's key. Or
 		// else the thief of a bearer token could make it look like a bound one.
-		if s.scheme == schemeDPoP || b.required {
+		if s.proof != nil || b.required {
 			return nil, &cause{reason: "unbound", claim: "cnf", got: "missing"}
 		}
 		return nil, nil
@@ -184,10 +181,10 @@ func (b *bindings) check(ctx context.Context, s *sender, text string, c *Claims)
 	}
 	// RFC 9449, section 7.2: a token that is bound to a key is no bearer token; and
 	// section 7.1: one that is not has no business with a proof.
-	if cnf.key && s.scheme != schemeDPoP {
+	if cnf.key && s.proof == nil {
 		return nil, &cause{reason: "bound", claim: "cnf", hint: "bound to a key: it must be sent with the scheme DPoP, and a proof"}
 	}
-	if !cnf.key && s.scheme == schemeDPoP {
+	if !cnf.key && s.proof != nil {
 		return nil, &cause{reason: "unbound", claim: "cnf", got: "bound to a certificate alone"}
 	}
 	out := new(binding)
@@ -202,17 +199,18 @@ func (b *bindings) check(ctx context.Context, s *sender, text string, c *Claims)
 		if s.request.URL != nil { // code may make a request without
 			path, _ = dpop.Target(s.request.RequestURI, s.request.URL.EscapedPath())
 		}
+		used := usedProofs(s.request.Context())
 		accepted, err := b.proofs.Check(ctx, s.proof, dpop.Request{
 			Method:     s.request.Method,
 			Path:       path,
 			Token:      text,
 			Thumbprint: c.Bound.KeyThumbprint,
-			Used:       s.used,
+			Used:       used,
 		}, time.Now()) // the keys may have been waited for
 		if err != nil {
 			return nil, proofCause(err)
 		}
-		out.nonce, out.used = accepted.Nonce, append(s.used[:len(s.used):len(s.used)], accepted.Use)
+		out.nonce, out.used = accepted.Nonce, append(used[:len(used):len(used)], accepted.Use)
 	}
 	return out, nil
 }

@@ -38,9 +38,7 @@ type Claims struct {
 	// Bound is what the token is bound to, of which the sender has given proof.
 	Bound Binding
 
-	payload *payload     // what the claims were read from; nil if they are not from a token
-	idToken bool         // it looks like an ID token: for a hint in the log
-	cnf     confirmation // judged anew for each request
+	payload *payload // what the claims were read from; nil if they are not from a token
 }
 
 // Decode unmarshals the token's whole payload into v, as [json.Unmarshal] does.
@@ -124,24 +122,24 @@ type confirmation struct {
 // nothing has.
 func (c *Claims) readConfirmation(v strictjson.Value) {
 	if v.Kind() != '{' {
-		c.cnf.other = true
+		c.payload.cnf.other = true
 		return
 	}
 	o := strictjson.Object{Text: string(v)}
 	for o.Next() {
 		switch o.Name {
 		case "jkt":
-			c.cnf.key = true
+			c.payload.cnf.key = true
 			c.Bound.KeyThumbprint, _ = o.Value.Text()
 		case "x5t#S256":
-			c.cnf.certificate = true
+			c.payload.cnf.certificate = true
 			c.Bound.CertThumbprint, _ = o.Value.Text()
 		case "jwk", "jwe", "jku", "kid": // RFC 7800, sections 3.2 to 3.5
-			c.cnf.other = true
+			c.payload.cnf.other = true
 		}
 	}
-	if !c.cnf.key && !c.cnf.certificate {
-		c.cnf.other = true
+	if !c.payload.cnf.key && !c.payload.cnf.certificate {
+		c.payload.cnf.other = true
 	}
 }
 
@@ -183,6 +181,8 @@ const maxDecoded = 8
 // token's claims share it, and what As made of it.
 type payload struct {
 	text    string
+	cnf     confirmation // judged anew for each request
+	idToken bool         // it looks like an ID token: for a hint in the log
 	decoded atomic.Pointer[decoded]
 }
 

@@ -57,9 +57,9 @@ func (m *Middleware) Optional(next http.Handler) http.Handler { return m.guard(t
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 	if c, _ := m.passed(r.Context()); c != nil {
 		if err := m.checkRevoked(r.Context(), c.verified); err != nil {
-			return m.answer(r.Context(), r, judgement{verified: c.verified, issuer: c.verified.by.issuer, cached: c.cached}, err)
+			return m.answer(r.Context(), r, judgement{verified: c.verified, by: c.verified.by, cached: !c.firstUse()}, err)
 		}
-		return c.claims, nil
+		return &c.own, nil
 	}
 	j, err := m.authenticate(r)
 	return m.answer(r.Context(), r, j, err)
@@ -70,7 +70,7 @@ func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 // must have been removed, and one that is bound to a key or a certificate is refused,
 // since nobody shows that they have it. The error is an [*Error].
 func (m *Middleware) Verify(ctx context.Context, token string) (*Claims, error) {
-	j, err := m.judge(ctx, token, &sender{scheme: schemeBearer})
+	j, err := m.judge(ctx, token, sender{})
 	return m.answer(ctx, nil, j, err)
 }
 
@@ -157,57 +157,80 @@ type guarded struct {
 
 func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m := g.m
-	c, shown := m.passed(r.Context())
-	isNew := false
-	if c == nil {
-		j, err := m.authenticate(r)
+	if c, shown := m.passed(r.Context()); c != nil {
+		g.serveAgain(w, r, c, shown)
+		return
+	}
+	j, err := m.authenticate(r)
+	if err != nil {
 		switch {
-		case err == nil:
-			c, isNew = newClaimsContext(r.Context(), m, j.verified, j.cached), true
-			if m.asks(j.verified) {
-				c.asked = time.Now().UnixMicro()
-			}
-			if j.binding != nil {
-				c.used = j.binding.used
-				m.bindings.announce(w, r, j.binding)
-			}
 		case !isAnonymous(err):
 			m.refuse(w, j.outcome(r), err)
-			return
 		case !g.optional:
 			e := asError(err)
 			e.Scope = g.scope
 			m.refuse(w, Outcome{Request: r}, e)
-			return
 		default:
-			c = &claimsContext{Context: r.Context(), by: m}
+			keepTrailers(r)
+			inner := r.WithContext(&plainContext{Context: r.Context(), anonymous: true})
+			defer giveBack(r, inner)
+			g.next.ServeHTTP(w, inner)
+		}
+		return
+	}
+	c := newClaimsContext(m.note(r.Context(), j), m, j.verified)
+	if j.binding != nil {
+		m.bindings.announce(w, r, j.binding)
+	}
+	inner := c.copyRequest(r)
+	defer giveBack(r, inner)
+	if g.check != nil {
+		if err := g.check(inner, c); err != nil {
+			m.refuse(w, c.outcome(inner), err)
+			return
 		}
 	}
+	if m.observer.hears(c.verified) {
+		m.observer.tell(c, c.outcome(inner))
+	}
+	g.next.ServeHTTP(w, inner)
+}
+
+// serveAgain serves a request for which m itself has verified the token, as c says. shown
+// is as for passed.
+func (g *guarded) serveAgain(w http.ResponseWriter, r *http.Request, c *claimsContext, shown bool) {
 	inner := r
 	if !shown {
 		inner = c.copyRequest(r)
 		defer giveBack(r, inner)
 	}
-	if c.claims == nil {
-		g.next.ServeHTTP(w, inner)
-		return
-	}
-	o := Outcome{Request: inner, Claims: c.claims, Issuer: c.verified.by.issuer, Cached: c.cached}
 	var err error
-	if !isNew && m.asks(c.verified) && time.Since(time.UnixMicro(c.asked)) >= revokedShared {
+	if m := g.m; m.asks(c.verified) && time.Since(c.asked()) >= revokedShared {
 		err = m.checkRevoked(r.Context(), c.verified)
 	}
 	if err == nil && g.check != nil {
 		err = g.check(inner, c)
 	}
 	if err != nil {
-		m.refuse(w, o, err)
+		g.m.refuse(w, c.outcome(inner), err)
 		return
 	}
-	if isNew {
-		m.observer.tell(c, o)
-	}
 	g.next.ServeHTTP(w, inner)
+}
+
+// note returns ctx with what later wrappers and calls may want to know of the judgement
+// beside the token: seldom anything.
+func (m *Middleware) note(ctx context.Context, j judgement) context.Context {
+	if m.asks(j.verified) {
+		ctx = context.WithValue(ctx, askedKey{m}, time.Now().UnixMicro())
+	}
+	if m.observer.observe != nil && !j.cached {
+		ctx = context.WithValue(ctx, firstUseKey{m}, true)
+	}
+	if j.binding != nil {
+		ctx = context.WithValue(ctx, usedKey{}, j.binding.used)
+	}
+	return ctx
 }
 
 // refuse tells that the request of o is refused for err, and replies to it.
@@ -225,7 +248,7 @@ func (m *Middleware) refuse(w http.ResponseWriter, o Outcome, err error) {
 // not those of another Middleware in between.
 func (m *Middleware) passed(ctx context.Context) (c *claimsContext, shown bool) {
 	c, _ = ctx.Value(m).(*claimsContext)
-	if c == nil || c.verified == nil {
+	if c == nil {
 		return nil, false
 	}
 	// The keys have an age too. A look at them may show that this token's is gone.
@@ -233,26 +256,34 @@ func (m *Middleware) passed(ctx context.Context) (c *claimsContext, shown bool) 
 	if _, err := c.verified.by.keys.Current(ctx, now); err != nil || !c.verified.holds(now) {
 		return nil, false
 	}
-	// Claims from NewContext in between are the caller's own wish.
-	if top, _ := ctx.Value(contextKey{}).(*claimsContext); top == c || top != nil && top.by == nil {
-		return c, true
+	switch top := ctx.Value(claimsKey).(type) {
+	case *claimsContext:
+		shown = top == c
+	case *plainContext:
+		shown = !top.anonymous // claims from NewContext in between are the caller's own wish
 	}
-	return &claimsContext{Context: ctx, claims: c.claims, verified: c.verified, cached: c.cached, asked: c.asked, by: m}, false
+	if !shown {
+		c = newClaimsContext(ctx, m, c.verified)
+	}
+	return c, shown
 }
 
 // A judgement is what became of a token.
 type judgement struct {
-	*verified        // nil if it did not verify; otherwise it may still be refused
-	issuer    string // by whose rules, as configured; empty if nobody's
-	cached    bool
-	binding   *binding // nil for a bearer token
+	verified *verified // nil if it did not verify; otherwise it may still be refused
+	by       *verifier // by whose rules; nil if nobody's
+	cached   bool
+	binding  *binding // nil for a bearer token
 }
 
 // outcome returns what there is to tell, without the Error.
 func (j judgement) outcome(r *http.Request) Outcome {
-	o := Outcome{Request: r, Issuer: j.issuer, Cached: j.cached}
+	o := Outcome{Request: r, Cached: j.cached}
+	if j.by != nil {
+		o.Issuer = j.by.issuer
+	}
 	if j.verified != nil {
-		o.Claims = j.claims.copy()
+		o.Claims = j.verified.claims.copy()
 	}
 	return o
 }
@@ -267,7 +298,7 @@ func (m *Middleware) authenticate(r *http.Request) (judgement, error) {
 	sender, err := m.bindings.sender(r, scheme)
 	badProof := err != nil
 	if !badProof {
-		j, err = m.judge(r.Context(), text, &sender)
+		j, err = m.judge(r.Context(), text, sender)
 	}
 	// Characters that no token may have make the header malformed and not only
 	// the token. They are looked for here, since a good token has none.
@@ -278,13 +309,13 @@ func (m *Middleware) authenticate(r *http.Request) (judgement, error) {
 }
 
 // judge judges a token: whether it is good, and whether its sender may use it.
-func (m *Middleware) judge(ctx context.Context, text string, s *sender) (judgement, error) {
+func (m *Middleware) judge(ctx context.Context, text string, s sender) (judgement, error) {
 	j, err := m.lookUp(ctx, text)
 	if err == nil {
 		err = m.checkRevoked(ctx, j.verified)
 	}
 	if err == nil {
-		j.binding, err = m.bindings.check(ctx, s, text, &j.claims)
+		j.binding, err = m.bindings.check(ctx, s, text, &j.verified.claims)
 	}
 	return j, err
 }
@@ -314,11 +345,13 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 		}
 		// The keys have an age too. A look at them may show that this token's
 		// is gone.
-		if _, err := v.by.keys.current(ctx, now); err != nil {
-			return judgement{issuer: v.by.issuer, cached: true}, err
+		if v.by.keys.AtHand(now) == nil {
+			if _, err := v.by.keys.current(ctx, now); err != nil {
+				return judgement{by: v.by, cached: true}, err
+			}
 		}
 		if !v.key.Withdrawn() {
-			return judgement{verified: v, issuer: v.by.issuer, cached: true}, nil
+			return judgement{verified: v, by: v.by, cached: true}, nil
 		}
 	}
 	t, err := newToken(text, m.maxLength)
@@ -339,5 +372,5 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 		}
 		m.cache.put(text, v, now)
 	}
-	return judgement{verified: v, issuer: by.issuer}, err
+	return judgement{verified: v, by: by}, err
 }

@@ -218,7 +218,7 @@ func (m *Middleware) Require(check func(*http.Request, *Claims) error) func(http
 		panic("bearer: Require needs a check")
 	}
 	return m.guard(false, "", func(r *http.Request, c *claimsContext) error {
-		err := check(r, c.claims)
+		err := check(r, &c.own)
 		var e *Error
 		if err == nil || errors.As(err, &e) {
 			return err

@@ -220,7 +220,7 @@ func (v *verifier) scan(out *verified) (tenant string, err error) {
 				c.AuthTime = t
 			}
 		case "nonce", "at_hash":
-			c.idToken = true
+			c.payload.idToken = true
 		case "client_id", "azp", "cid", "appid":
 			if id, ok := o.Value.Text(); ok {
 				if rank := slices.Index(clientClaims, o.Name); rank < client {

@@ -112,8 +112,9 @@ type Source struct {
 // A view is what callers see: a set, and how long there is nothing to do but to
 // serve it.
 type view struct {
-	set *Set
-	due time.Time
+	set  *Set
+	due  time.Time
+	wall int64 // due in nanoseconds of Unix time: before costs 20 ns, and all requests ask
 }
 
 // New returns a Source. It fetches nothing yet.
@@ -162,7 +163,7 @@ func (s *Source) set() *Set {
 // AtHand returns the key set to serve a request from that came now, or nil if there
 // is none or a fetch may be due: that is for Current, which can take its time.
 func (s *Source) AtHand(now time.Time) *Set {
-	if v := s.current.Load(); v != nil && before(now, v.due) {
+	if v := s.current.Load(); v != nil && now.Before(v.due) && now.UnixNano() < v.wall { // as before has it
 		return v.set
 	}
 	return nil
@@ -244,7 +245,7 @@ func (s *Source) schedule(now time.Time) {
 	if set.expires.Before(due) {
 		due = set.expires
 	}
-	s.current.Store(&view{set, due})
+	s.current.Store(&view{set, due, due.UnixNano()})
 }
 
 // unavailable returns the error for a caller whose key cannot be had at present.
