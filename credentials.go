@@ -83,17 +83,24 @@ func usedScheme(values []string) string {
 	return ""
 }
 
-// noCredentials is the refusal of a request without a bearer token. value is
+// The refusals of requests without a bearer token. They are no request's own, since
+// nobody changes a cause.
+var (
+	noToken     = &cause{reason: "no_credentials"}
+	otherScheme = &cause{reason: "no_credentials", detail: "another scheme than Bearer"}
+	noScheme    = &cause{reason: "no_credentials", hint: "the token stands there without its scheme: it must follow \"Bearer \""}
+)
+
+// noCredentials returns the refusal of a request without a bearer token. value is
 // what stands in its Authorization header.
 func noCredentials(value string) error {
-	c := &cause{reason: "no_credentials"}
 	switch {
+	case value == "":
+		return noToken
 	case strings.Count(value, ".") == 2 && !strings.Contains(value, " "):
-		c.hint = "the token stands there without its scheme: it must follow \"Bearer \""
-	case value != "":
-		c.detail = "another scheme than Bearer"
+		return noScheme
 	}
-	return c
+	return otherScheme
 }
 
 // isAnonymous reports whether err is that refusal. What it wraps does not count: that
@@ -106,17 +113,28 @@ func isAnonymous(err error) bool {
 // isToken68 reports whether s has only the characters of a token68 (RFC 9110,
 // section 11.2).
 func isToken68(s string) bool {
+	// Eight at a time: 0.20 µs in place of 0.29 for 900 bytes of garbage, of which 1 µs
+	// is all that they cost.
+	t := &notToken68
+	for ; len(s) >= 8; s = s[8:] {
+		if t[s[0]]|t[s[1]]|t[s[2]]|t[s[3]]|t[s[4]]|t[s[5]]|t[s[6]]|t[s[7]] != 0 {
+			return false
+		}
+	}
 	for i := range len(s) {
-		if !token68[s[i]] {
+		if t[s[i]] != 0 {
 			return false
 		}
 	}
 	return true
 }
 
-var token68 = func() (set [256]bool) {
-	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=") {
-		set[c] = true
+// notToken68 has a one for each character that no token68 has.
+var notToken68 = func() (set [256]byte) {
+	for c := range set {
+		if strings.IndexByte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=", byte(c)) < 0 {
+			set[c] = 1
+		}
 	}
 	return set
 }()
