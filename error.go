@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -251,8 +252,11 @@ func (e *Error) asReplied() *Error {
 	return &own
 }
 
-// body returns a JSON object with the members of RFC 6749, section 5.2.
-func (e *Error) body() []byte {
+// words are what the body of a reply says: the members of RFC 6749, section 5.2.
+type words struct{ code, description string }
+
+// words returns those of e.
+func (e *Error) words() words {
 	// RFC 6749, section 4.1.2.1, has words where RFC 6750 has none.
 	code := e.Code
 	if c, ok := e.Err.(*cause); ok && c.reason == "denied" {
@@ -261,9 +265,34 @@ func (e *Error) body() []byte {
 	if e.Status == http.StatusServiceUnavailable {
 		code = "temporarily_unavailable"
 	}
+	return words{code, e.Description}
+}
+
+// body returns the body of the reply that e is.
+func (e *Error) body() []byte {
+	w := e.words()
+	if b := bodies[w]; b != nil {
+		return b
+	}
+	return w.encode()
+}
+
+// bodies are those of this package's own refusals, made once. Nobody may write to them:
+// a Write must not (io.Writer).
+var bodies = func() map[words][]byte {
+	all := make(map[words][]byte)
+	for reason := range replies {
+		w := refuse(&cause{reason: reason}).words()
+		all[w] = slices.Clip(w.encode()) // or whoever appends to one would write behind it
+	}
+	return all
+}()
+
+// encode returns a JSON object with w.
+func (w words) encode() []byte {
 	b := make([]byte, 0, 128)
 	sep := byte('{')
-	for _, m := range [...]struct{ name, value string }{{"error", code}, {"error_description", e.Description}} {
+	for _, m := range [...]struct{ name, value string }{{"error", w.code}, {"error_description", w.description}} {
 		if m.value == "" {
 			continue
 		}
