@@ -35,11 +35,11 @@ func hostile(iss *bearertest.Issuer, valid string) []attack {
 		fmt.Fprintf(&alike, `,"a%s%03da":0`, strings.Repeat("x", 33), i)
 	}
 	return []attack{
-		{"no-header", "", 6},
-		{"another-scheme", "Basic YTpi", 6},
-		{"garbage", "Bearer garbage", 8},
-		{"16KiB-garbage", "Bearer " + fill(16<<10), 8},
-		{"16KiB-dots", "Bearer " + strings.Repeat(".", 16<<10), 8},
+		{"no-header", "", 2},
+		{"another-scheme", "Basic YTpi", 2},
+		{"garbage", "Bearer garbage", 3},
+		{"16KiB-garbage", "Bearer " + fill(16<<10), 3},
+		{"16KiB-dots", "Bearer " + strings.Repeat(".", 16<<10), 3},
 		{"1MiB", "Bearer " + fill(1<<20), 12},
 		{"16KiB-payload", "Bearer " + parts[0] + "." + fill(15<<10) + "." + fill(300), 8},
 		{"16KiB-signature", "Bearer " + parts[0] + "." + parts[1] + "." + fill(14<<10), 10},

@@ -263,12 +263,12 @@ func (b *bindings) announce(w http.ResponseWriter, r *http.Request, bound *bindi
 }
 
 // refused sets the response headers of a refused request that used DPoP, or has to:
-// a nonce in time saves a round trip.
-func (b *bindings) refused(h http.Header, r *http.Request) {
+// a nonce in time saves a round trip. used is the scheme that r used.
+func (b *bindings) refused(h http.Header, r *http.Request, used string) {
 	if b.proofs == nil {
 		return
 	}
-	if usedScheme(r.Header[authorization]) == schemeDPoP || b.dpopOnly() {
+	if used == schemeDPoP || b.dpopOnly() {
 		if nonce := b.proofs.Nonce(time.Now()); nonce != "" {
 			h.Set("DPoP-Nonce", nonce)
 		}

