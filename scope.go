@@ -76,9 +76,10 @@ func readScope(v strictjson.Value) Scope {
 // more than size bytes.
 func joinScope(all iter.Seq[string], size int) Scope {
 	var b strings.Builder
-	var seen names.Set
+	var seen names.Stack
+	var set names.Set
 	for name := range all {
-		if !isScopeName(name) || !seen.Add(name) {
+		if !isScopeName(name) || !seen.Add(&set, name) {
 			continue
 		}
 		if b.Len() == 0 {
@@ -94,7 +95,8 @@ func joinScope(all iter.Seq[string], size int) Scope {
 // canonicalScope reports whether text is the wire form of a Scope as it stands,
 // as it nearly always is.
 func canonicalScope(text string) bool {
-	var seen names.Set
+	var seen names.Stack
+	var set names.Set
 	start := 0
 	for i := 0; i <= len(text); i++ {
 		if i < len(text) && text[i] != ' ' {
@@ -107,7 +109,7 @@ func canonicalScope(text string) bool {
 		if name == "" {
 			return text == ""
 		}
-		if !seen.Add(name) {
+		if !seen.Add(&set, name) {
 			return false
 		}
 		start = i + 1

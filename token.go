@@ -263,6 +263,9 @@ type headerMemo struct {
 
 // get returns the header that was kept for the encoded one, or nil.
 func (m *headerMemo) get(encoded string) *header {
+	if len(encoded) > maxHeaderLength { // hashing it would take longer
+		return nil
+	}
 	if h, ok := m.byText.Load(encoded); ok {
 		return h.(*header)
 	}
@@ -293,12 +296,9 @@ func (t *token) unverifiedIssuer() (issuer string, known bool, err error) {
 	if err := t.decode(); err != nil {
 		return "", false, err
 	}
-	o := strictjson.Object{Text: string(t.payload), MaxMembers: maxUnverified}
-	for o.Next() {
-		if o.Name == "iss" {
-			issuer, _ = o.Value.Text()
-			return issuer, true, nil
-		}
+	iss, known := strictjson.Find(string(t.payload), "iss", maxUnverified)
+	if iss != "" {
+		issuer, _ = iss.Text()
 	}
-	return "", o.Err() == nil, nil
+	return issuer, known, nil
 }

@@ -16,16 +16,48 @@ func TestAdd(t *testing.T) {
 		for i := range 400 {
 			all = append(all, fmt.Sprintf(format, i))
 		}
-		var s names.Set
+		var s names.Stack
+		var set names.Set
 		for i, name := range all {
-			if !s.Add(name) {
+			if !s.Add(&set, name) {
 				t.Fatalf("%q, the %dth name, is not new", name, i)
 			}
 			for _, seen := range all[:i+1] {
-				if s.Add(seen) {
+				if s.Add(&set, seen) {
 					t.Fatalf("%q is new again after %d names", seen, i+1)
 				}
 			}
+		}
+	}
+}
+
+// Names are new in each set, and what is done in inner ones changes nothing in those
+// outside, however large they are.
+func TestInner(t *testing.T) {
+	for _, sizes := range [][]int{{1, 1, 1}, {20, 30, 1}, {39, 3, 39}, {3, 100, 2}, {100, 100, 100}, {1, 1, 300}} {
+		var s names.Stack
+		name := func(i int) string { return fmt.Sprintf("a%03dz", i) } // alike to the filter
+		var fill func(set *names.Set, sizes []int)
+		fill = func(set *names.Set, sizes []int) {
+			for i := range sizes[0] {
+				if !s.Add(set, name(i)) {
+					t.Fatalf("%v: %q is not new", sizes, name(i))
+				}
+				if s.Add(set, name(i/2)) {
+					t.Fatalf("%v: %q is new again", sizes, name(i/2))
+				}
+				if i%7 == 0 && len(sizes) > 1 {
+					inner := s.Inner()
+					fill(&inner, sizes[1:])
+					s.Leave(&inner)
+				}
+			}
+		}
+		for range 2 { // also when its memory was another's
+			var all names.Set
+			fill(&all, sizes)
+			s.Release()
+			s = names.Stack{}
 		}
 	}
 }
@@ -36,9 +68,10 @@ func TestAllocs(t *testing.T) {
 		all[i] = fmt.Sprint(i)
 	}
 	if n := testing.AllocsPerRun(100, func() {
-		var s names.Set
+		var s names.Stack
+		var set names.Set
 		for _, name := range all {
-			s.Add(name)
+			s.Add(&set, name)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations for %d names, want none", n, len(all))
@@ -50,9 +83,10 @@ func BenchmarkSet(b *testing.B) {
 	all := []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "azp", "scope", "sid", "typ", "name", "email", "given_name", "family_name", "preferred_username"}
 	b.Run("set", func(b *testing.B) {
 		for b.Loop() {
-			var s names.Set
+			var s names.Stack
+			var set names.Set
 			for _, name := range all {
-				s.Add(name)
+				s.Add(&set, name)
 			}
 		}
 	})

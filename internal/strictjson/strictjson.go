@@ -59,8 +59,8 @@ type Object struct {
 	Value Value
 
 	scanner scanner
-	seen    names.Set
-	at      int // behind the current member; failed when there are no more
+	own     names.Set // of the members' names
+	at      int       // behind the current member; failed when there are no more
 }
 
 // Next goes to the next member. It returns false at the end of the object and
@@ -72,7 +72,7 @@ func (o *Object) Next() bool {
 	s, i, first := &o.scanner, o.at, o.at == 0
 	o.at = failed
 	if first {
-		*s = scanner{text: o.Text, loose: o.LooseBelow, most: o.MaxMembers}
+		s.text, s.loose, s.most = o.Text, o.LooseBelow, o.MaxMembers
 		if i = s.space(0); !s.at(i, '{') {
 			s.fail(ErrSyntax)
 			return false
@@ -87,9 +87,10 @@ func (o *Object) Next() bool {
 		if s.space(i) != len(s.text) {
 			s.fail(ErrSyntax)
 		}
+		o.Stop()
 		return false
 	}
-	if o.Name, i = s.name(i, 1, &o.seen); i == failed {
+	if o.Name, i = s.name(i, 1, &o.own); i == failed {
 		return false
 	}
 	start := i
@@ -100,8 +101,44 @@ func (o *Object) Next() bool {
 	return true
 }
 
+// Stop gives back memory of an object that is not read to its end. It need not be
+// called otherwise. Next must not be called afterwards.
+func (o *Object) Stop() { o.scanner.names.Release() }
+
 // Err returns why the text was refused, or nil.
 func (o *Object) Err() error { return o.scanner.err }
+
+// Find returns the value of the first member of that name in the object that text
+// begins with, or "" if it has none. It reports false if text cannot be read as far as
+// that, or has more than so many members before, inner ones included. No more than the
+// grammar is looked at, and nothing behind the member: this is for a first look at what
+// will be read as an [Object] later, and takes a third of the time.
+func Find(text, name string, most int) (Value, bool) {
+	s := scanner{text: text, loose: true, most: most}
+	i := s.space(0)
+	if !s.at(i, '{') {
+		return "", false
+	}
+	i, more := s.next(i+1, '}', true)
+	for more {
+		found, start := s.name(i, 2, nil)
+		if start == failed {
+			return "", false
+		}
+		// A character takes six bytes at most.
+		if s.escaped && len(found) <= 6*len(name) {
+			found = unescape(found)
+		}
+		if i = s.value(start, 1); i == failed {
+			return "", false
+		}
+		if found == name {
+			return Value(text[start:i]), true
+		}
+		i, more = s.next(i, '}', false)
+	}
+	return "", i != failed
+}
 
 // A Value is the text of one valid JSON value, as an [Object] or
 // [Value.Elements] handed it out.
@@ -166,12 +203,14 @@ type scanner struct {
 	err     error
 
 	members, most int // seen so far, and allowed; any number if most is 0
+	names         names.Stack
 }
 
 const failed = -1
 
 func (s *scanner) fail(err error) int {
 	s.err = err
+	s.names.Release()
 	return failed
 }
 
@@ -208,8 +247,8 @@ func (s *scanner) next(i int, end byte, first bool) (int, bool) {
 }
 
 // name reads the name of a member of an object at depth, and returns it and where
-// its value begins.
-func (s *scanner) name(i, depth int, seen *names.Set) (string, int) {
+// its value begins. Where only the grammar counts, it may have escapes, and own is nil.
+func (s *scanner) name(i, depth int, own *names.Set) (string, int) {
 	if s.members++; s.members > s.most && s.most > 0 {
 		return "", s.fail(ErrMembers)
 	}
@@ -218,11 +257,13 @@ func (s *scanner) name(i, depth int, seen *names.Set) (string, int) {
 		return "", failed
 	}
 	name := s.text[start+1 : i-1]
-	if s.escaped {
-		name = unescape(name)
-	}
-	if (depth == 1 || !s.loose) && !seen.Add(name) {
-		return "", s.fail(ErrDuplicate)
+	if depth == 1 || !s.loose {
+		if s.escaped {
+			name = unescape(name)
+		}
+		if !s.names.Add(own, name) {
+			return "", s.fail(ErrDuplicate)
+		}
 	}
 	if i = s.space(i); !s.at(i, ':') {
 		return "", s.fail(ErrSyntax)
@@ -267,10 +308,10 @@ func (s *scanner) value(i, depth int) int {
 // object reads the members of an inner object. It is not part of value, so that
 // only objects pay for a set of names.
 func (s *scanner) object(i, depth int) int {
-	var seen names.Set
+	own := s.names.Inner()
 	i, more := s.next(i, '}', true)
 	for more {
-		if _, i = s.name(i, depth, &seen); i == failed {
+		if _, i = s.name(i, depth, &own); i == failed {
 			return failed
 		}
 		if i = s.value(i, depth); i == failed {
@@ -278,6 +319,7 @@ func (s *scanner) object(i, depth int) int {
 		}
 		i, more = s.next(i, '}', false)
 	}
+	s.names.Leave(&own)
 	return i
 }
 

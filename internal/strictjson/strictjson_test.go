@@ -273,6 +273,37 @@ func TestMaxMembers(t *testing.T) {
 	}
 }
 
+func TestFind(t *testing.T) {
+	for _, tt := range []struct {
+		text  string
+		value strictjson.Value
+		ok    bool
+	}{
+		{`{"iss":1}`, "1", true},
+		{` { "a" : {"iss":2} , "iss" : "x" , `, `"x"`, true}, // what is behind it does not matter
+		{`{"\u0069\u0073\u0073":[1]`, "[1]", true},
+		{`{"a":{"b":1,"b":2},"a":"\ud800","iss":1}`, "1", true}, // for an Object to refuse
+		{`{"iss":1,"iss":2}`, "1", true},
+		{`{"ISS":1,"is":2,"isss":3,"":4,"\u0049ss":5,"iss\n":6}`, "", true},
+		{`{"a":[{"b":2,"c":{"d":4}}],"e":5,"iss":1}`, "1", true},
+		{`{"a":[{"b":2,"c":{"d":4}}],"e":5,"f":6,"iss":1}`, "", false}, // more than six
+		{`{}`, "", true},
+		{`{}x`, "", true},
+		{`{"a":1`, "", false},
+		{`{"a":1,}`, "", false},
+		{`{"a" 1,"iss":1}`, "", false},
+		{`{"iss":`, "", false},
+		{`{"iss":tru`, "", false},
+		{`{`, "", false},
+		{`["iss",1]`, "", false},
+		{``, "", false},
+	} {
+		if value, ok := strictjson.Find(tt.text, "iss", 6); value != tt.value || ok != tt.ok {
+			t.Errorf("%s: got %q, %v, want %q, %v", tt.text, value, ok, tt.value, tt.ok)
+		}
+	}
+}
+
 // Who has found an element may leave.
 func TestElementsLeft(t *testing.T) {
 	o := strictjson.Object{Text: `{"a":[1,2,3]}`}
@@ -376,6 +407,9 @@ func FuzzObject(f *testing.F) {
 		got := map[string]json.RawMessage{}
 		o := strictjson.Object{Text: text}
 		for o.Next() {
+			if value, ok := strictjson.Find(text, o.Name, len(text)); value != o.Value || !ok {
+				t.Errorf("%q: Find found %q, %v for %q, want %q", text, value, ok, o.Name, o.Value)
+			}
 			got[o.Name] = json.RawMessage(o.Value)
 			if s, ok := o.Value.Text(); ok {
 				var want string

@@ -2,7 +2,6 @@ package strictjson
 
 import (
 	"math/bits"
-	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -40,11 +39,18 @@ func (s *scanner) str(i int) int {
 			return i + 1
 		case c == '\\':
 			s.escaped = true
-			n := s.escape(t[i:])
-			if n == failed {
-				return failed
+			// Where there is one, there are often more.
+			for s.at(i, '\\') {
+				if i+1 < len(t) && short[t[i+1]] != 0 {
+					i += 2
+					continue
+				}
+				n := s.escape(t[i:])
+				if n == failed {
+					return failed
+				}
+				i += n
 			}
-			i += n
 		case c < ' ':
 			return s.fail(ErrSyntax)
 		default: // close to the end of the text
@@ -75,17 +81,13 @@ func specials(w uint64) uint64 {
 	return (quote | backslash | control) &^ w & highs
 }
 
-// escape checks the escape sequence at the start of t and returns its length,
+// short has what the escapes of two bytes stand for, by the second.
+var short = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
+// escape checks the longer escape sequence at the start of t and returns its length,
 // or failed. A surrogate counts together with its other half, and is refused
 // alone: readers disagree on what it means.
 func (s *scanner) escape(t string) int {
-	if len(t) < 2 {
-		return s.fail(ErrSyntax)
-	}
-	switch t[1] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return 2
-	}
 	r, ok := hex4(t)
 	if !ok {
 		return s.fail(ErrSyntax)
@@ -102,55 +104,65 @@ func (s *scanner) escape(t string) int {
 	return 6
 }
 
+// noDigit is no hexadecimal digit's value, nor a part of any.
+const noDigit = 0x80
+
+// digits are the values of hexadecimal digits.
+var digits = func() (d [256]byte) {
+	for c := range d {
+		d[c] = noDigit
+	}
+	for value, c := range []byte("0123456789abcdef") {
+		d[c] = byte(value)
+	}
+	for value, c := range []byte("ABCDEF") {
+		d[c] = byte(10 + value)
+	}
+	return d
+}()
+
 // hex4 reads the \uXXXX at the start of t. The rune is zero if there is none.
 func hex4(t string) (r rune, ok bool) {
 	if len(t) < 6 || t[0] != '\\' || t[1] != 'u' {
 		return 0, false
 	}
-	for _, c := range []byte(t[2:6]) {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c|0x20 && c|0x20 <= 'f':
-			c = c | 0x20 - 'a' + 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(c)
+	a, b, c, d := digits[t[2]], digits[t[3]], digits[t[4]], digits[t[5]]
+	if (a|b|c|d)&noDigit != 0 {
+		return 0, false
 	}
-	return r, true
+	return rune(a)<<12 | rune(b)<<8 | rune(c)<<4 | rune(d), true
 }
 
-// unescape returns what q, the inside of a valid string, stands for.
+// unescape returns what q, the inside of a valid string, stands for. It goes byte by
+// byte: to look for the next escape would take longer where there are many.
 func unescape(q string) string {
-	b := make([]byte, 0, len(q))
-	for i := strings.IndexByte(q, '\\'); i >= 0; i = strings.IndexByte(q, '\\') {
-		b = append(b, q[:i]...)
-		q = q[i:]
-		n := 2
-		switch c := q[1]; c {
-		case 'b':
-			b = append(b, '\b')
-		case 'f':
-			b = append(b, '\f')
-		case 'n':
-			b = append(b, '\n')
-		case 'r':
-			b = append(b, '\r')
-		case 't':
-			b = append(b, '\t')
-		case 'u':
-			n = 6
-			r, _ := hex4(q)
-			if low, _ := hex4(q[6:]); utf16.DecodeRune(r, low) != utf8.RuneError {
-				n = 12
-				r = utf16.DecodeRune(r, low)
-			}
-			b = utf8.AppendRune(b, r)
-		default:
-			b = append(b, c)
-		}
-		q = q[n:]
+	var room [64]byte // enough for most
+	b := room[:]
+	if len(q) > len(room) {
+		b = make([]byte, len(q))
 	}
-	return string(append(b, q...))
+	n := 0
+	for i := 0; i < len(q); {
+		c := q[i]
+		if c != '\\' {
+			b[n] = c
+			i, n = i+1, n+1
+			continue
+		}
+		if c = short[q[i+1]]; c != 0 {
+			b[n] = c
+			i, n = i+2, n+1
+			continue
+		}
+		r, _ := hex4(q[i:])
+		i += 6
+		if utf16.IsSurrogate(r) {
+			low, _ := hex4(q[i:])
+			if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+				i += 6
+			}
+		}
+		n += utf8.EncodeRune(b[n:], r)
+	}
+	return string(b[:n])
 }
