@@ -34,7 +34,12 @@ func (s Scope) Has(name string) bool {
 		if (start == 0 || s[start-1] == ' ') && (end == len(s) || s[end] == ' ') {
 			return true
 		}
-		from = start + 1
+		// Nor does the scope that the place is in begin anew further on.
+		next := strings.IndexByte(string(s[end:]), ' ')
+		if next < 0 {
+			return false
+		}
+		from = end + next + 1
 	}
 }
 
@@ -78,6 +83,7 @@ func joinScope(all iter.Seq[string], size int) Scope {
 	var b strings.Builder
 	var seen names.Stack
 	var set names.Set
+	defer seen.Release()
 	for name := range all {
 		if !isScopeName(name) || !seen.Add(&set, name) {
 			continue
@@ -97,6 +103,7 @@ func joinScope(all iter.Seq[string], size int) Scope {
 func canonicalScope(text string) bool {
 	var seen names.Stack
 	var set names.Set
+	defer seen.Release()
 	start := 0
 	for i := 0; i <= len(text); i++ {
 		if i < len(text) && text[i] != ' ' {
