@@ -43,7 +43,7 @@ func chart(all results) []byte {
 	writeText(&body, margin, y, 20, ink, "bold", "start", "CPU time per authenticated request")
 	y += 22
 	writeText(&body, margin, y, 13, faint, "normal", "start",
-		fmt.Sprintf("%s, %s; shorter is better", all.Go, all.Platform))
+		all.where()+"; shorter is better")
 	y += 6
 	for _, p := range panels {
 		i := slices.IndexFunc(all.Workloads, func(r result) bool { return r.Workload == p.workload })

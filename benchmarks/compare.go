@@ -1,68 +1,46 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"fmt"
 	"log"
 	"math"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
-
-	"example.com/bearer/bearertest"
 )
-
-// A workload is one kind of requests.
-type workload struct {
-	name      string
-	algorithm string
-	claims    bearertest.Claims
-	hot       bool      // the same token again and again, instead of a new one each time
-	yardstick contender // what the contenders are divided by
-}
-
-var workloads = []workload{
-	{"cold RS256 0.9 KB", "RS256", auth0, false, rawCrypto},
-	{"cold RS256 1.6 KB", "RS256", keycloak, false, rawCrypto},
-	{"cold RS256 2.6 KB", "RS256", entra, false, rawCrypto},
-	{"cold ES256", "ES256", auth0, false, rawCrypto},
-	{"cold EdDSA", "EdDSA", auth0, false, rawCrypto},
-	{"hot RS256 0.9 KB", "RS256", auth0, true, floor},
-}
-
-// tokens returns n new tokens for one round. A hot token comes in copies: Go
-// takes strings at one address for equal without a look at them, and no two
-// requests from a network share their token's address.
-func (w workload) tokens(iss *bearertest.Issuer, n int) []string {
-	if !w.hot {
-		return mint(iss, w.claims, n)
-	}
-	return slices.Repeat(mint(iss, w.claims, 1), 8)
-}
 
 // An extent says how long to measure.
 type extent struct {
-	rounds int
-	tokens int           // in a slice of a cold workload
-	slice  time.Duration // of a hot workload, about
+	rounds   int
+	tokens   int           // in a slice of a workload whose requests are all new
+	twice    int           // tokens that come a second time, in a slice at most
+	distinct int           // tokens of zipf
+	slice    time.Duration // of all other workloads, about
 }
 
 // The figures of a run, as they are written to a file.
 type results struct {
+	Date      string   `json:"date"`
 	Go        string   `json:"go"`
 	Platform  string   `json:"platform"`
 	CPUs      int      `json:"cpus"`
+	Machine   string   `json:"machine,omitempty"` // its processor's name, if that is known
 	Rounds    int      `json:"rounds"`
 	Workloads []result `json:"workloads"`
 }
 
 type result struct {
 	Workload   string   `json:"workload"`
+	Group      string   `json:"group"`
 	TokenBytes int      `json:"token_bytes"`
 	Yardstick  figure   `json:"yardstick"`
 	Contenders []figure `json:"contenders"`
@@ -76,17 +54,20 @@ type figure struct {
 	Ratio   float64 `json:"ratio,omitempty"`     // to the yardstick slices beside it: the median of all rounds
 	Low     float64 `json:"ratio_low,omitempty"` // quartiles
 	High    float64 `json:"ratio_high,omitempty"`
-	NS      float64 `json:"ns,omitempty"` // the median
+	NS      float64 `json:"ns,omitempty"`       // the median
+	Added   float64 `json:"added_ns,omitempty"` // to the yardstick slices beside it: the median
 	Allocs  float64 `json:"allocs,omitempty"`
 	Bytes   float64 `json:"bytes,omitempty"`
 }
 
-// compare measures all contenders for each of the workloads.
+// compare measures each of the workloads.
 func compare(workloads []workload, x extent) (results, error) {
 	all := results{
+		Date:     time.Now().Format("2 January 2006"),
 		Go:       runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		CPUs:     runtime.NumCPU(),
+		Machine:  processor(),
 		Rounds:   x.rounds,
 	}
 	for _, w := range workloads {
@@ -104,20 +85,16 @@ func compare(workloads []workload, x extent) (results, error) {
 // falls upon all of them, and each is divided by the yardstick as it was at that
 // very time.
 func compareOne(w workload, x extent) (result, error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	iss := newIssuer(w.algorithm)
-
-	yardstick := w.yardstick.enter(ctx, iss, w)
+	t := newTrial(w)
+	yardstick := w.yardstick.enter(t)
+	defer func() { yardstick.leave() }() // the last one: begin makes others
 	if yardstick.problem != nil {
 		return result{}, yardstick.problem
 	}
 	var all, able []*entrant
-	for _, c := range contenders {
-		e := c.enter(ctx, iss, w)
-		if e.problem == nil {
-			e.problem = conform(e.api, iss, w)
-		}
+	for _, c := range w.contenders {
+		e := c.enter(t)
+		defer func() { e.leave() }()
 		all = append(all, e)
 		if e.problem != nil {
 			log.Printf("%s: %s is not measured: %v", w.name, c.name, e.problem)
@@ -126,17 +103,12 @@ func compareOne(w workload, x extent) (result, error) {
 		able = append(able, e)
 	}
 
-	bytes := 0
+	var reqs []*http.Request
 	for round := range x.rounds {
-		tokens := w.tokens(iss, x.tokens)
-		bytes = len(tokens[0])
-		reqs := requests(tokens)
+		reqs = t.requests(reqs, x)
 		if round == 0 {
 			for _, e := range append(able, yardstick) {
-				e.requests = len(reqs)
-				if w.hot {
-					e.fit(reqs, x.slice)
-				}
+				e.fit(reqs, x)
 			}
 		}
 		runtime.GC() // what the minting left is not for the first slices to sweep
@@ -155,11 +127,12 @@ func compareOne(w workload, x extent) (result, error) {
 				return result{}, err
 			}
 			e.ratios = append(e.ratios, ns/((before+after)/2))
+			e.added = append(e.added, ns-(before+after)/2)
 			before = after
 		}
 	}
 
-	r := result{Workload: w.name, TokenBytes: bytes, Yardstick: yardstick.figure()}
+	r := result{Workload: w.name, Group: w.group, TokenBytes: len(t.token(w.claims)), Yardstick: yardstick.figure()}
 	for _, e := range all {
 		r.Contenders = append(r.Contenders, e.figure())
 	}
@@ -169,32 +142,75 @@ func compareOne(w workload, x extent) (result, error) {
 // An entrant is a contender that is being measured.
 type entrant struct {
 	contender
+	trial    *trial
 	api      http.Handler
+	leave    context.CancelFunc
 	problem  error // why it cannot be measured
 	requests int   // in a slice
+	next     int   // where in the stream the next slice begins
 
-	ns, ratios    []float64 // of each slice
-	served        uint64
-	allocs, bytes uint64 // of all that was served
+	ns, ratios, added []float64 // of each slice
+	served            uint64
+	allocs, bytes     uint64 // of all that was served
 }
 
-func (c contender) enter(ctx context.Context, iss *bearertest.Issuer, w workload) *entrant {
-	p, err := c.protect(ctx, iss, w.algorithm)
-	if err != nil {
-		return &entrant{contender: c, problem: err}
+// enter returns c at work for the workload, after it has shown that it makes all
+// checks.
+func (c contender) enter(t *trial) *entrant {
+	e := &entrant{contender: c, trial: t}
+	e.begin()
+	if e.problem == nil && !c.blind {
+		e.problem = conform(e.api, c, t)
 	}
-	return &entrant{contender: c, api: p.api()}
+	return e
 }
 
-// fit sets how many requests make a slice of length d.
-func (e *entrant) fit(reqs []*http.Request, d time.Duration) {
-	e.requests = 200
+// begin makes a new protection, which has seen no token.
+func (e *entrant) begin() {
+	ctx, cancel := context.WithCancel(context.Background())
+	e.leave = cancel
+	p, err := e.protect(ctx, e.trial)
+	if err != nil {
+		e.problem = err
+		return
+	}
+	e.api = p.api(e.trial)
+}
+
+// fit sets how many requests make a slice. It also leaves caches as they are after
+// a while.
+func (e *entrant) fit(reqs []*http.Request, x extent) {
+	e.requests = len(reqs)
+	if e.trial.once() {
+		return
+	}
+	// All of them once, but those who keep nothing would only lose time with that.
+	for start, i := cpuTime(), 0; i < len(reqs) && cpuTime()-start < 30*x.slice; i++ {
+		e.api.ServeHTTP(httptest.NewRecorder(), reqs[i])
+	}
+	e.requests = min(200, len(reqs)*copies)
 	ns, _ := e.run(reqs) // serve will tell of an error
-	e.requests = max(200, int(float64(d)/max(ns, 1)))
+	e.requests = max(e.requests, int(float64(x.slice)/max(ns, 1)))
+	if e.trial.stream == twice {
+		e.requests = min(e.requests, len(reqs))
+	}
 }
 
 // serve runs one slice and returns the nanoseconds of CPU time per request.
 func (e *entrant) serve(reqs []*http.Request) (float64, error) {
+	if e.trial.once() || e.trial.stream == twice {
+		e.next = 0
+	}
+	if e.trial.stream == twice {
+		e.leave()
+		if e.begin(); e.problem != nil {
+			return 0, e.problem
+		}
+		if _, err := e.run(reqs); err != nil {
+			return 0, err
+		}
+		e.next = 0
+	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	ns, err := e.run(reqs)
@@ -206,15 +222,18 @@ func (e *entrant) serve(reqs []*http.Request) (float64, error) {
 	return ns, err
 }
 
+// run serves as many requests of the stream as make a slice.
 func (e *entrant) run(reqs []*http.Request) (float64, error) {
-	w := &tally{header: make(http.Header)}
+	w := &tally{header: make(http.Header), refused: e.trial.refused != nil && !e.blind}
+	first := e.next
+	e.next += e.requests
 	start := cpuTime()
 	for i := range e.requests {
-		e.api.ServeHTTP(w, reqs[i%len(reqs)])
+		e.api.ServeHTTP(w, reqs[(first+i)%len(reqs)])
 	}
 	ns := float64(cpuTime()-start) / float64(e.requests)
-	if w.served != e.requests {
-		return 0, fmt.Errorf("%s served %d of %d good requests", e.name, w.served, e.requests)
+	if w.right != e.requests {
+		return 0, fmt.Errorf("%s gave %d of %d requests the right answer", e.name, w.right, e.requests)
 	}
 	return ns, nil
 }
@@ -230,6 +249,7 @@ func (e *entrant) figure() figure {
 		Low:     round(quantile(e.ratios, 0.25), 3),
 		High:    round(quantile(e.ratios, 0.75), 3),
 		NS:      round(quantile(e.ns, 0.5), 1),
+		Added:   round(quantile(e.added, 0.5), 1),
 		Allocs:  round(float64(e.allocs)/float64(e.served), 1),
 		Bytes:   round(float64(e.bytes)/float64(e.served), 0),
 	}
@@ -240,17 +260,22 @@ func round(x float64, digits int) float64 {
 	return math.Round(x*shift) / shift
 }
 
-// A tally is a ResponseWriter that counts the requests that were served.
+// A tally is a ResponseWriter that counts right answers: that the handler was
+// reached, or that it was not. Each response begins without headers, as in a server.
 type tally struct {
-	header http.Header
-	served int
+	header  http.Header
+	refused bool
+	right   int
 }
 
 func (t *tally) Header() http.Header            { return t.header }
 func (t *tally) Write(text []byte) (int, error) { return len(text), nil }
 func (t *tally) WriteHeader(status int) {
-	if status == http.StatusNoContent {
-		t.served++
+	if !t.refused && status == http.StatusNoContent || t.refused && (status == http.StatusUnauthorized || status == http.StatusBadRequest) {
+		t.right++
+	}
+	if len(t.header) > 0 {
+		clear(t.header)
 	}
 }
 
@@ -262,6 +287,21 @@ func cpuTime() time.Duration {
 		panic(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// processor returns the name of this machine's processor, or "" where it is not known.
+func processor() string {
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if name, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
 // quantile returns the q-quantile of values, 0 if there are none.

@@ -31,19 +31,18 @@ func load(w io.Writer, d time.Duration, distinct []int) error {
 	const turns = 10
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	workload := workload{algorithm: "RS256", claims: auth0}
-	iss := newIssuer(workload.algorithm)
-	tokens := mint(iss, workload.claims, slices.Max(distinct))
+	t := newTrial(workload{algorithm: "RS256", claims: auth0})
+	tokens := mint(t, slices.Max(distinct))
 
 	var servers []*server
 	for _, c := range []contender{floor, ours, golangJWT, auth0Middleware} {
-		p, err := c.protect(ctx, iss, workload.algorithm)
+		p, err := c.protect(ctx, t)
 		if err != nil {
 			return err
 		}
-		h := p.api()
-		if c.name != floor.name {
-			if err := conform(h, iss, workload); err != nil {
+		h := p.api(t)
+		if !c.blind {
+			if err := conform(h, c, t); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
@@ -67,7 +66,7 @@ func load(w io.Writer, d time.Duration, distinct []int) error {
 		for _, s := range servers {
 			// Twice each: whoever keeps tokens has then had the chance to.
 			for range 2 {
-				for _, r := range requests(tokens[:n]) {
+				for _, r := range t.all(tokens[:n]) {
 					s.Handler.ServeHTTP(&tally{header: make(http.Header)}, r)
 				}
 			}

@@ -1,8 +1,9 @@
 // Command benchmarks measures package bearer beside its peers.
 //
-//	go run . compare    CPU time and allocations per request; writes results.json
+//	go run . compare    CPU time and allocations per request
 //	go run . load       requests per second and latencies over loopback HTTP
-//	go run . publish    puts results.json into chart.svg, README.md and ../README.md
+//	go run . publish    compares, and puts the figures into results.json, chart.svg,
+//	                    README.md and ../README.md
 //
 // README.md says what is measured, and how.
 package main
@@ -23,19 +24,19 @@ func main() {
 		log.Fatal("usage: go run . compare|load|publish [flags]")
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
-	file := flags.String("json", "results.json", "the `file` that compare writes and publish reads")
-	rounds := flags.Int("rounds", 31, "how often compare measures each library for each workload")
+	from := flags.String("from", "", "a `file` with the results of a run, for publish instead of a new one")
+	rounds := flags.Int("rounds", 25, "how often each library is measured for each workload")
 	duration := flags.Duration("time", 3*time.Second, "how long load keeps each library busy for each workload")
 	flags.Parse(os.Args[2:])
 
 	var err error
 	switch command := flags.Name(); command {
 	case "compare":
-		err = runCompare(os.Stdout, *file, *rounds)
+		_, err = runCompare(os.Stdout, *rounds)
 	case "load":
 		err = runLoad(os.Stdout, *duration)
 	case "publish":
-		err = runPublish(*file)
+		err = runPublish(os.Stdout, *from, *rounds)
 	default:
 		err = fmt.Errorf("no command %q", command)
 	}
@@ -44,27 +45,29 @@ func main() {
 	}
 }
 
-func runCompare(w io.Writer, file string, rounds int) error {
-	all, err := compare(workloads, extent{rounds: rounds, tokens: 500, slice: 30 * time.Millisecond})
-	if err != nil {
-		return err
+func runCompare(w io.Writer, rounds int) (results, error) {
+	all, err := compare(workloads, extent{rounds: rounds, tokens: 500, twice: 4000, distinct: 10_000, slice: 30 * time.Millisecond})
+	if err == nil {
+		all.writeTables(w)
 	}
-	all.writeTables(w)
-	text, err := json.MarshalIndent(all, "", "\t")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
+	return all, err
 }
 
-func runPublish(file string) error {
-	text, err := os.ReadFile(file)
+func runPublish(w io.Writer, from string, rounds int) error {
+	if from == "" {
+		all, err := runCompare(w, rounds)
+		if err != nil {
+			return err
+		}
+		return publish(all)
+	}
+	text, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}
 	var all results
 	if err := json.Unmarshal(text, &all); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		return fmt.Errorf("%s: %w", from, err)
 	}
 	return publish(all)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -10,19 +11,28 @@ import (
 
 // Where the tables stand in README.md.
 const (
-	tablesBegin = "<!-- from results.json, by `go run . publish` -->\n"
+	tablesBegin = "<!-- of one run, by `go run . publish` -->\n"
 	tablesEnd   = "<!-- end -->\n"
 )
 
-// The figures in the README of the library: a line that begins so is replaced.
+// What comes from a run in the README of the library: a line that begins so is
+// replaced.
 const (
-	coldRow = "| CPU time of a new token, RS256, × its signature check |"
-	hotRow  = "| the same token again, × a middleware that does nothing |"
+	whenLine = "Measured on "
+	coldRow  = "| CPU time of a new token, RS256, × its signature check |"
+	hotRow   = "| the same token again, × a middleware that does nothing |"
 )
 
-// publish puts figures where readers find them: into chart.svg and README.md here,
-// and into the README of the library.
+// publish puts figures where readers find them: into results.json, chart.svg and
+// README.md here, and into the README of the library.
 func publish(all results) error {
+	text, err := json.MarshalIndent(all, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile("results.json", append(text, '\n'), 0o644); err != nil {
+		return err
+	}
 	if err := os.WriteFile("chart.svg", chart(all), 0o644); err != nil {
 		return err
 	}
@@ -56,21 +66,24 @@ func (all results) intoOwnReadme(text string) (string, error) {
 	return before + tablesBegin + "\n" + tables.String() + "\n" + tablesEnd + after, nil
 }
 
-// intoReadme replaces two rows. Their columns are the libraries that the row above
-// them names, which has versions that were written by hand: those must be the ones
-// that were measured.
+// intoReadme replaces two rows, and the line that says on what they were measured.
+// The columns are the libraries that the row above them names, which has versions that
+// were written by hand: those must be the ones that were measured.
 func (all results) intoReadme(text string) (string, error) {
+	text, err := replaceLine(text, whenLine, fmt.Sprintf("%s with %s.", all.Date, all.where()))
+	if err != nil {
+		return "", err
+	}
 	columns := []string{ours.name, golangJWT.name, "go-jose", "lestrrat-go/jwx", auth0Middleware.name}
 	for _, row := range []struct{ begin, workload string }{
 		{coldRow, "cold RS256 0.9 KB"},
 		{hotRow, "hot RS256 0.9 KB"},
 	} {
-		at := strings.Index(text, "\n"+row.begin)
 		i := slices.IndexFunc(all.Workloads, func(r result) bool { return r.Workload == row.workload })
-		if at < 0 || i < 0 {
-			return "", fmt.Errorf("no row %q, or no workload %q", row.begin, row.workload)
+		if i < 0 {
+			return "", fmt.Errorf("no workload %q", row.workload)
 		}
-		line := row.begin
+		var cells string
 		for _, name := range columns {
 			c := slices.IndexFunc(all.Workloads[i].Contenders, func(f figure) bool { return f.Name == name })
 			if c < 0 {
@@ -82,10 +95,25 @@ func (all results) intoReadme(text string) (string, error) {
 					return "", fmt.Errorf("the version %s of %s stands nowhere: was another one described?", version, name)
 				}
 			}
-			line += " " + multiple(f.Ratio) + " |"
+			cells += " " + multiple(f.Ratio) + " |"
 		}
-		rest := text[at+1:]
-		text = text[:at+1] + line + rest[strings.IndexByte(rest, '\n'):]
+		if text, err = replaceLine(text, row.begin, cells); err != nil {
+			return "", err
+		}
 	}
 	return text, nil
+}
+
+// replaceLine replaces the rest of the line of text that begins so.
+func replaceLine(text, begin, rest string) (string, error) {
+	at := strings.Index(text, "\n"+begin)
+	if at < 0 {
+		return "", fmt.Errorf("no line %q", begin)
+	}
+	before, after := text[:at+1], text[at+1:]
+	end := strings.IndexByte(after, '\n')
+	if end < 0 {
+		end = len(after)
+	}
+	return before + begin + rest + after[end:], nil
 }

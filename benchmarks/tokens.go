@@ -2,7 +2,6 @@ package main
 
 import (
 	"maps"
-	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -13,17 +12,10 @@ import (
 const (
 	issuerURL = "https://login.example.com/"
 	keysURL   = issuerURL + ".well-known/jwks.json"
+	apiURL    = "https://api.example.com/api/messages"
 	audience  = "https://api.example.com"
 	subject   = "auth0|65f1c2a94be1d70012ab34cd"
 )
-
-// newIssuer returns an issuer that lives in this process: nothing here touches a
-// network, and in a timed part nothing fetches at all.
-func newIssuer(algorithm string) *bearertest.Issuer {
-	iss := bearertest.NewIssuer(issuerURL)
-	iss.UseAlgorithm(algorithm)
-	return iss
-}
 
 // The claims of three kinds of access tokens as they are met with in practice.
 // They differ in size: with RS256 the tokens have 0.9, 1.6 and 2.6 KB.
@@ -99,34 +91,18 @@ var (
 )
 
 // mint returns n tokens that differ in "jti".
-func mint(iss *bearertest.Issuer, claims bearertest.Claims, n int) []string {
+func mint(t *trial, n int) []string {
 	tokens := make([]string, n)
 	var wg sync.WaitGroup
 	for first := range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for i := first; i < n; i += runtime.GOMAXPROCS(0) {
-				tokens[i] = iss.Token(audience, claims)
+				tokens[i] = t.token(t.claims)
 			}
 		})
 	}
 	wg.Wait()
 	return tokens
-}
-
-// requests returns a request for each of tokens. Each has its own copy of the
-// token, as requests from a network have: comparing strings that share their
-// memory costs Go nothing.
-func requests(tokens []string) []*http.Request {
-	all := make([]*http.Request, len(tokens))
-	for i, token := range tokens {
-		r, err := http.NewRequest("GET", "http://api.example.com/api/messages", nil)
-		if err != nil {
-			panic(err)
-		}
-		r.Header.Set("Authorization", "Bearer "+token)
-		all[i] = r
-	}
-	return all
 }
 
 // with returns claims with one of them changed.
