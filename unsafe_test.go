@@ -8,6 +8,3 @@ func unsafeString(b []byte) string { return unsafe.String(&b[0], len(b)) }
 
 // sameMemory reports whether a and b are one string and not two alike.
 func sameMemory(a, b string) bool { return unsafe.StringData(a) == unsafe.StringData(b) }
-
-// unsafeBytes returns the bytes of s without a copy. They must not be changed.
-func unsafeBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

@@ -25,7 +25,7 @@ func main() {
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	from := flags.String("from", "", "a `file` with the results of a run, for publish instead of a new one")
-	rounds := flags.Int("rounds", 25, "how often each library is measured for each workload")
+	rounds := flags.Int("rounds", 21, "how often each library is measured for each workload")
 	duration := flags.Duration("time", 3*time.Second, "how long load keeps each library busy for each workload")
 	flags.Parse(os.Args[2:])
 

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -136,13 +137,16 @@ func (t *trial) request(token string) *http.Request {
 	return newRequest("Bearer " + token)
 }
 
+// secure is the connection of all requests, which look at it to tell https from http.
+var secure tls.ConnectionState
+
 // newRequest returns a request with this Authorization header, or without one.
 func newRequest(authorization string) *http.Request {
 	r, err := http.NewRequest("GET", apiURL, nil)
 	if err != nil {
 		panic(err)
 	}
-	r.TLS = new(tls.ConnectionState)
+	r.TLS = &secure
 	if authorization != "" {
 		r.Header.Set("Authorization", authorization)
 	}
@@ -177,19 +181,20 @@ func (t *trial) requests(before []*http.Request, x extent) []*http.Request {
 		header := t.refused(t.token(t.claims))
 		var all []*http.Request
 		for range copies {
-			all = append(all, newRequest(string([]byte(header))))
+			all = append(all, newRequest(strings.Clone(header)))
 		}
 		return all
 	case t.stream == twice:
 		return t.all(mint(t, x.twice))
 	case t.stream == zipf:
-		distinct := t.all(mint(t, x.distinct))
-		draw := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.07, 1, uint64(len(distinct)-1))
-		all := make([]*http.Request, 8*len(distinct))
-		for i := range all {
-			all[i] = distinct[draw.Uint64()]
+		// Each draw has a request of its own, as if it had just been read.
+		tokens := mint(t, x.distinct)
+		draw := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.07, 1, uint64(len(tokens)-1))
+		drawn := make([]string, 3*len(tokens))
+		for i := range drawn {
+			drawn[i] = tokens[draw.Uint64()]
 		}
-		return all
+		return t.all(drawn)
 	}
 	return t.all(slices.Repeat([]string{t.token(t.claims)}, copies))
 }
