@@ -64,7 +64,7 @@ func (is *issuers) of(ctx context.Context, t *token, now time.Time) (*verifier, 
 	}
 	c := &cause{reason: "issuer", claim: "iss", got: clip.String(issuer), want: is.names}
 	if v := is.byName(otherSlash(issuer)); v != nil {
-		c.want, c.hint = v.issuer, bySlash
+		c.want, c.hint = v.issuer, clip.BySlash
 	}
 	for _, v := range is.all[:min(len(is.all), maxNames)] {
 		if c.hint == "" {

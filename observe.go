@@ -3,7 +3,6 @@ package bearer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -93,9 +92,6 @@ func (ob *observer) tell(ctx context.Context, o Outcome) {
 	ob.log.LogAttrs(ctx, slog.LevelDebug, "bearer: request refused", attrs...)
 }
 
-// bySlash is the most frequent hint of all.
-const bySlash = "the two differ by the slash at the end only"
-
 // otherSlash returns s without the slash at its end, or with one if there is none.
 func otherSlash(s string) string {
 	if without, ok := strings.CutSuffix(s, "/"); ok {
@@ -104,37 +100,12 @@ func otherSlash(s string) string {
 	return s + "/"
 }
 
-// likeHint tells how two names differ that are nearly the same.
-func likeHint(got, want string) string {
-	switch {
-	case got == want:
-		return ""
-	case got == otherSlash(want):
-		return bySlash
-	case strings.EqualFold(got, want):
-		return "the two differ by letter case only"
-	}
-	short, long := got, want
-	if len(short) > len(long) {
-		short, long = long, short
-	}
-	i := 0
-	for i < len(short) && short[i] == long[i] {
-		i++
-	}
-	if len(short) == len(long) && short[min(i+1, len(short)):] == long[min(i+1, len(long)):] ||
-		len(short)+1 == len(long) && short[i:] == long[i+1:] {
-		return fmt.Sprintf("the two differ by one character only, number %d", i+1)
-	}
-	return ""
-}
-
 // audienceHint tells the classic mistakes behind another audience. claim is the
 // one that c.Audience was read from.
 func audienceHint(c *Claims, claim string, want []string) string {
 	for _, got := range c.Audience {
 		for _, w := range want {
-			if like := likeHint(got, w); like != "" {
+			if like := clip.Difference(got, w); like != "" {
 				return like
 			}
 		}

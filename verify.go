@@ -300,7 +300,7 @@ func (v *verifier) checkTenant(issuer, tenant string, k *jwks.Key) error {
 	switch {
 	case tenant == "" || strings.ContainsAny(tenant, "/{}") || issuer != fillTemplate(v.issuer, tenant):
 		c.claim, c.got, c.want = "iss", clip.String(issuer), v.issuer+" with the token's \"tid\""
-		c.hint = likeHint(issuer, fillTemplate(v.issuer, tenant))
+		c.hint = clip.Difference(issuer, fillTemplate(v.issuer, tenant))
 	case len(v.tenants) > 0 && !slices.Contains(v.tenants, tenant):
 		c.claim, c.got, c.want = "tid", clip.String(tenant), strings.Join(v.tenants, " or ")
 	case k.Issuer != "" && k.Issuer != v.issuer && k.Issuer != issuer:
@@ -330,11 +330,11 @@ func (v *verifier) mayBe(issuer string) bool {
 func (v *verifier) issuerHint(got string) string {
 	const v1, v2 = "https://sts.windows.net/", "https://login.microsoftonline.com/"
 	want := v.issuer
-	switch like := likeHint(got, want); {
+	switch like := clip.Difference(got, want); {
 	case like != "":
 		return like
 	case v.template && v.mayBe(otherSlash(got)):
-		return bySlash
+		return clip.BySlash
 	case strings.HasPrefix(got, v1) && strings.HasPrefix(want, v2):
 		return "a version 1 token of Entra ID: set requestedAccessTokenVersion of the API to 2, or expect this issuer"
 	case strings.HasPrefix(want, v1) && strings.HasPrefix(got, v2):

@@ -1,6 +1,12 @@
 package clip
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
+
+// BySlash is what Difference says most often.
+const BySlash = "the two differ by the slash at the end only"
 
 // Difference says how two texts differ that should be the same, if it is a little
 // thing that is easily overlooked. Else it returns "".
@@ -12,7 +18,7 @@ func Difference(a, b string) string {
 	case a == b || len(b) < 2:
 		return ""
 	case a+"/" == b:
-		return "the two differ by the slash at the end only"
+		return BySlash
 	case strings.EqualFold(a, b):
 		return "the two differ by letter case only"
 	case len(b)-len(a) > 1:
@@ -30,5 +36,5 @@ func Difference(a, b string) string {
 	if len(b)-i-j > 1 {
 		return ""
 	}
-	return "the two differ by one character only"
+	return fmt.Sprintf("the two differ by one character only, number %d", i+1)
 }
