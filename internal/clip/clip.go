@@ -17,10 +17,15 @@ func String(s string) string { return To(s, Most) }
 
 // To is String with another bound.
 func To(s string, most int) string {
+	s = s[:min(len(s), most)]
+	// As nearly all texts are: 0.08 µs less of 1.0 for a token that lacks a scope.
+	if !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return s
+	}
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return utf8.RuneError
 		}
 		return r
-	}, s[:min(len(s), most)])
+	}, s)
 }
