@@ -91,17 +91,24 @@ func newToken(text string, most int) (token, error) {
 	}
 	compact, ok := jose.Cut(text)
 	if !ok {
-		c := &cause{reason: "malformed", err: errEncoding, detail: "not three parts with dots between them"}
 		switch strings.Count(text, ".") {
 		case 0:
-			c.hint = "an opaque token; some issuers make a JWT only when asked for an audience"
+			return token{}, opaqueToken
 		case 4:
-			c.hint = "an encrypted token (JWE)"
+			return token{}, encryptedToken
 		}
-		return token{}, c
+		return token{}, notCompact
 	}
 	return token{Compact: compact, text: text}, nil
 }
+
+// The refusals of what is no three parts with dots between them. Like noToken they serve
+// all requests.
+var (
+	notCompact     = &cause{reason: "malformed", err: errEncoding, detail: "not three parts with dots between them"}
+	opaqueToken    = &cause{reason: "malformed", err: errEncoding, detail: notCompact.detail, hint: "an opaque token; some issuers make a JWT only when asked for an audience"}
+	encryptedToken = &cause{reason: "malformed", err: errEncoding, detail: notCompact.detail, hint: "an encrypted token (JWE)"}
+)
 
 // errEncoding is the malformed token that is not even base64url in three parts.
 var errEncoding = fmt.Errorf("%w: not in compact form", jwt.ErrTokenMalformed)
