@@ -256,10 +256,7 @@ func (f *finder) take(issuer string, a *answer, by *verifier, err error, now int
 	switch {
 	case err != nil:
 		a.until = now + failedLife.Microseconds()
-		if old != nil && old.counts(now) {
-			return old, nil
-		}
-		return nil, err
+		return nil, err // whoever waits came when old did not count any more
 	case by == nil:
 		a.found, a.until = nil, now+refusedLife.Microseconds()
 	case old == nil || old.by != by:

@@ -43,7 +43,7 @@ func ask[T any](ctx context.Context, h *hook, calls chan struct{}, limit time.Du
 	inner, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	done := make(chan answer, 1)
-	a := answer{err: inner.Err()}
+	var a answer
 	select {
 	case calls <- struct{}{}:
 		go func() {
