@@ -70,8 +70,8 @@ func marshal(v any) json.RawMessage {
 	return b
 }
 
-// A key whose algorithm, id or issuer changes is another key: the tokens of the
-// old one are refused, also those in the cache.
+// A key whose algorithm, id or issuer changes is another key: the tokens of the old one
+// are refused, though they are in the cache.
 func TestKeyChanges(t *testing.T) {
 	const template = "https://login.example.com/{tenantid}"
 	for name, tt := range map[string]struct {
@@ -81,43 +81,41 @@ func TestKeyChanges(t *testing.T) {
 		"kid":    {jwk{}, jwk{"kid": "renamed"}},
 		"issuer": {jwk{"issuer": template}, jwk{"issuer": "https://login.example.com/b"}},
 	} {
-		for _, size := range []int{0, -1} {
-			t.Run(fmt.Sprint(name, size), func(t *testing.T) {
-				inBubble(t, func(t *testing.T, b *bed) {
-					b.iss.UseAlgorithm("RS256")
-					var key jwk
-					if err := json.Unmarshal(published(t, b.iss)[0], &key); err != nil {
-						t.Fatal(err)
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bed) {
+				b.iss.UseAlgorithm("RS256")
+				var key jwk
+				if err := json.Unmarshal(published(t, b.iss)[0], &key); err != nil {
+					t.Fatal(err)
+				}
+				publish := func(changes jwk) {
+					b.iss.SetKeys(marshal(map[string]any{"keys": []any{with(key, changes)}}))
+				}
+				token := func(kid any) string {
+					return b.iss.Sign(fmt.Sprintf(`{"alg":"RS256","kid":%q}`, kid), fmt.Sprintf(
+						`{"iss":"https://login.example.com/a","tid":"a","aud":%q,"exp":%d}`, audience, time.Now().Add(time.Hour).Unix()))
+				}
+				publish(tt.before)
+				old := token(key["kid"])
+				for range 3 {
+					if got := b.status(old); got != 200 {
+						t.Fatalf("before: status %d, want 200", got)
 					}
-					publish := func(changes jwk) {
-						b.iss.SetKeys(marshal(map[string]any{"keys": []any{with(key, changes)}}))
+				}
+				publish(tt.after)
+				time.Sleep(10 * time.Minute)
+				b.status(old) // starts the refresh
+				synctest.Wait()
+				if got := b.status(old); got != 401 {
+					t.Errorf("after: status %d, want 401", got)
+				}
+				if kid := tt.after["kid"]; kid != nil {
+					if got := b.status(token(kid)); got != 200 {
+						t.Errorf("under its new id: status %d, want 200", got)
 					}
-					token := func(kid any) string {
-						return b.iss.Sign(fmt.Sprintf(`{"alg":"RS256","kid":%q}`, kid), fmt.Sprintf(
-							`{"iss":"https://login.example.com/a","tid":"a","aud":%q,"exp":%d}`, audience, time.Now().Add(time.Hour).Unix()))
-					}
-					publish(tt.before)
-					old := token(key["kid"])
-					for range 3 {
-						if got := b.status(old); got != 200 {
-							t.Fatalf("before: status %d, want 200", got)
-						}
-					}
-					publish(tt.after)
-					time.Sleep(10 * time.Minute)
-					b.status(old) // starts the refresh
-					synctest.Wait()
-					if got := b.status(old); got != 401 {
-						t.Errorf("after: status %d, want 401", got)
-					}
-					if kid := tt.after["kid"]; kid != nil {
-						if got := b.status(token(kid)); got != 200 {
-							t.Errorf("under its new id: status %d, want 200", got)
-						}
-					}
-				}, func(c *bearer.Config) { c.Issuer, c.IssuerTemplate, c.TokenCache = "", template, size })
-			})
-		}
+				}
+			}, func(c *bearer.Config) { c.Issuer, c.IssuerTemplate = "", template })
+		})
 	}
 }
 
