@@ -409,6 +409,54 @@ func TestSetExpires(t *testing.T) {
 	})
 }
 
+// A token that expires in the cache is refused from there, as it would be otherwise,
+// for as long as its key is published and the keys are at hand.
+func TestExpiresInCache(t *testing.T) {
+	for name, change := range map[string]func(*bearer.Config){
+		"issuer":   func(*bearer.Config) {},
+		"template": func(c *bearer.Config) { c.Issuer, c.IssuerTemplate = "", "https://login.example.com/{tenantid}" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var told bearer.Outcome
+			inBubble(t, func(t *testing.T, b *bed) {
+				uncached := newMiddleware(t, b.iss, change, func(c *bearer.Config) {
+					c.JWKSURL, c.TokenCache = "https://login.example.com/.well-known/jwks.json", -1
+				})
+				claims := bearertest.Claims{"exp": time.Now().Add(time.Minute).Unix()}
+				if name == "template" {
+					claims["iss"], claims["tid"] = "https://login.example.com/a", "a"
+				}
+				token := b.iss.Token(audience, claims)
+				check := func(when string, status int, reason string, cached bool) {
+					t.Helper()
+					_, e := b.reply(t.Context(), token)
+					_, err := uncached.Verify(t.Context(), token)
+					if e == nil || e.Status != status || e.Reason != reason || told.Cached != cached || told.Err != e || told.Claims != nil {
+						t.Errorf("%s: got %v, told %+v; want %d %s, cached = %v", when, e, told, status, reason, cached)
+					}
+					if e.Error() != err.Error() || errors.Is(e, jwt.ErrTokenExpired) != (reason == "expired") {
+						t.Errorf("%s: got %v, and without a cache %v", when, e, err)
+					}
+				}
+				b.want("valid", token, 200, 0, 1)
+				time.Sleep(2*time.Minute - time.Microsecond)
+				b.want("within the leeway", token, 200, 0, 0)
+				time.Sleep(time.Second)
+				check("expired", 401, "expired", true)
+				check("expired", 401, "expired", true)
+				b.iss.Replace()
+				time.Sleep(10 * time.Minute)
+				check("a refresh is due", 401, "expired", false)
+				synctest.Wait()
+				check("its key is gone", 401, "unknown_key", false)
+				b.iss.SetDown(true)
+				time.Sleep(48 * time.Hour)
+				check("there are no keys", 503, "keys_unavailable", false)
+			}, change, func(c *bearer.Config) { c.Observe = func(_ context.Context, o bearer.Outcome) { told = o } })
+		})
+	}
+}
+
 const (
 	metadataPath = "/.well-known/openid-configuration"
 	keysPath     = "/.well-known/jwks.json"

@@ -339,7 +339,8 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 	// the monotonic one alone would be half of it. But it stands still while a
 	// machine is suspended, and tokens expire meanwhile.
 	now := time.Now()
-	if v := m.cache.get(text); v != nil && v.holds(now) {
+	v := m.cache.get(text)
+	if v != nil && v.holds(now) {
 		if v.standing != nil {
 			v.standing.use(now.UnixMicro())
 		}
@@ -354,6 +355,11 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 			return judgement{verified: v, by: v.by, cached: true}, nil
 		}
 	}
+	if v != nil && v.expired(now) {
+		if err := v.by.judgeAgain(v); err != nil {
+			return judgement{by: v.by, cached: true}, err
+		}
+	}
 	t, err := newToken(text, m.maxLength)
 	if err != nil {
 		return judgement{}, err
@@ -363,7 +369,7 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 		t.free()
 		return judgement{}, err
 	}
-	v, err := by.verify(ctx, &t, now)
+	v, err = by.verify(ctx, &t, now)
 	t.free()
 	if err == nil {
 		if standing != nil {
