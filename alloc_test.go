@@ -40,7 +40,7 @@ func hostile(iss *bearertest.Issuer, valid string) []attack {
 		{"garbage", "Bearer garbage", 2},
 		{"16KiB-garbage", "Bearer " + fill(16<<10), 2},
 		{"16KiB-dots", "Bearer " + strings.Repeat(".", 16<<10), 2},
-		{"1MiB", "Bearer " + fill(1<<20), 12},
+		{"1MiB", "Bearer " + fill(1<<20), 7},
 		{"16KiB-payload", "Bearer " + parts[0] + "." + fill(15<<10) + "." + fill(300), 8},
 		{"16KiB-signature", "Bearer " + parts[0] + "." + parts[1] + "." + fill(14<<10), 10},
 		{"alg-none", forge(`{"alg":"none"}`), 12},

