@@ -161,11 +161,11 @@ type binding struct {
 	forwarded bool       // the client's certificate came in a header
 }
 
-// check decides whether the sender may use the token with the given text and claims.
+// check decides whether the sender may use the token with the given text.
 // It is asked for every request, also when the token comes from the cache: a proof
 // counts for one request only. The proof is used up last.
-func (b *bindings) check(ctx context.Context, s sender, text string, c *Claims) (*binding, error) {
-	cnf := c.payload.cnf
+func (b *bindings) check(ctx context.Context, s sender, text string, v *verified) (*binding, error) {
+	cnf := v.cnf
 	if !cnf.key && !cnf.certificate && !cnf.other {
 		// RFC 9449, section 7.1: the proof must be made with the token's key. Or
 		// else the thief of a bearer token could make it look like a bound one.
@@ -190,7 +190,7 @@ func (b *bindings) check(ctx context.Context, s sender, text string, c *Claims) 
 	out := new(binding)
 	if cnf.certificate {
 		var err error
-		if out.forwarded, err = b.checkCertificate(s.request, c.Bound.CertThumbprint); err != nil {
+		if out.forwarded, err = b.checkCertificate(s.request, v.claim(partCert)); err != nil {
 			return nil, err
 		}
 	}
@@ -204,7 +204,7 @@ func (b *bindings) check(ctx context.Context, s sender, text string, c *Claims) 
 			Method:     s.request.Method,
 			Path:       path,
 			Token:      text,
-			Thumbprint: c.Bound.KeyThumbprint,
+			Thumbprint: v.claim(partKey),
 			Used:       used,
 		}, time.Now()) // the keys may have been waited for
 		if err != nil {

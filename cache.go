@@ -4,8 +4,6 @@ import (
 	"hash/maphash"
 	"math"
 	"math/bits"
-	"reflect"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -15,7 +13,8 @@ const (
 	defaultTokenCache = 16384 // of 10,000 tokens in use, all but one of 1000 requests find theirs; with 8192, all but 38
 	maxTokenCache     = 1 << 20
 	maxCachedLength   = 4 << 10 // bytes of a token that is kept
-	maxEntry          = 8 << 10 // bytes of memory that it may take with all that belongs to it
+	maxEntry          = 8 << 10 // bytes of memory that it may take with all that belongs to it:
+	entrySize         = 256     // … besides its text
 	ways              = 16      // places where one token can be
 	mostUsed          = 3       // hits that tell an entry from others
 )
@@ -146,7 +145,7 @@ func (set *places) find(hash uint64, token string) *verified {
 			continue
 		}
 		// The whole token is compared: its end alone identifies nothing.
-		if v := set.entries[i].Load(); v != nil && v.token == token {
+		if v := set.entries[i].Load(); v != nil && v.token() == token {
 			return v
 		}
 	}
@@ -156,7 +155,7 @@ func (set *places) find(hash uint64, token string) *verified {
 // put keeps a token that was verified now, if there is room or it has been here
 // before.
 func (c *tokenCache) put(token string, v *verified, now time.Time) {
-	if c == nil || len(token) > maxCachedLength || entrySize(token, v) > maxEntry {
+	if c == nil || len(token) > maxCachedLength || v.size+entrySize > maxEntry {
 		return
 	}
 	t, hash := c.made(), c.hash(token)
@@ -168,57 +167,9 @@ func (c *tokenCache) put(token string, v *verified, now time.Time) {
 		}
 		i = set.victim(hash, now)
 	}
-	// The string may be part of a buffer that its owner uses again. An entry must
-	// never change.
-	v.token = strings.Clone(token)
 	set.hashes[i].Store(uint32(hash))
 	set.expired[i].Store(uint32(min(v.until/1e6, math.MaxUint32)))
 	set.entries[i].Store(v)
-}
-
-// entrySize returns how many bytes of memory an entry takes: the token, the payload,
-// and what of the claims is not a part of the payload's text. An issuer can make the
-// latter large: an audience of a thousand empty strings is, for each of them, five
-// times as large as its text.
-func entrySize(token string, v *verified) int {
-	c := &v.claims
-	n := fixedSize + sizeClass(len(token)) + sizeClass(len(v.payload.text)) + sizeClass(v.joined) + sizeClass(cap(c.Audience)*int(reflect.TypeFor[string]().Size()))
-	if strings.IndexByte(v.payload.text, '\\') < 0 {
-		return n
-	}
-	// Text with escapes is decoded into memory of its own. Which it was is not
-	// known any more: it may be all.
-	for _, s := range [...]string{c.Issuer, c.Subject, c.ClientID, c.ID, c.ACR, c.Bound.KeyThumbprint, c.Bound.CertThumbprint} {
-		n += sizeClass(len(s))
-	}
-	for _, s := range c.Audience {
-		n += sizeClass(len(s))
-	}
-	if v.joined == 0 {
-		n += sizeClass(len(c.Scope))
-	}
-	return n
-}
-
-// fixedSize is what every entry takes, with its place in the table.
-var fixedSize = sizeClass(int(reflect.TypeFor[verified]().Size())) +
-	int((reflect.TypeFor[places]().Size()+4*reflect.TypeFor[atomic.Uint64]().Size())/ways) + 1
-
-// sizeClass returns what n bytes take at most once they are allocated: Go rounds up to
-// one of its sizes, and there is one at each power of two and half-way between
-// two.
-func sizeClass(n int) int {
-	switch {
-	case n == 0:
-		return 0
-	case n <= 16:
-		return 16
-	}
-	power := 1 << (bits.Len(uint(n-1)) - 1)
-	if n <= power+power/2 {
-		return power + power/2
-	}
-	return 2 * power
 }
 
 // room returns the place for a token that drives out none: the one it has, or else
@@ -227,7 +178,7 @@ func (set *places) room(hash uint64, token string, now time.Time) int {
 	free, at := -1, now.Unix()
 	for i := range set.hashes {
 		if set.hashes[i].Load() == uint32(hash) {
-			if v := set.entries[i].Load(); v != nil && v.token == token {
+			if v := set.entries[i].Load(); v != nil && v.token() == token {
 				return i
 			}
 		}

@@ -14,9 +14,10 @@ import (
 // of one set stand in different places of it.
 func TestCachePlaces(t *testing.T) {
 	c := newTokenCache(ways)
-	v := &verified{until: math.MaxInt64, key: new(jwks.Key)}
 	for n := 1; n <= ways; n++ {
 		token := fmt.Sprint("token ", n)
+		v := &verified{until: math.MaxInt64, key: new(jwks.Key)}
+		v.write(&[numParts]string{token}, nil)
 		for range 5 {
 			c.put(token, v, time.Now())
 		}

@@ -339,7 +339,7 @@ func TestCacheFirstUse(t *testing.T) {
 }
 
 // A stream of tokens that are used once, and one of tokens that are used twice, take
-// about twice the length of as many tokens as are kept, and no more.
+// about one and a half times the length of as many tokens as are kept, and no more.
 func TestCacheMemory(t *testing.T) {
 	const places = 1024
 	iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache = places })
@@ -364,7 +364,7 @@ func TestCacheMemory(t *testing.T) {
 				}
 			}
 		}
-		grown, most := heap()-before, int64(places*length*5/2)
+		grown, most := heap()-before, int64(places*length*7/4)
 		t.Logf("%d tokens of %d bytes used %d times: %d KiB", 3*places, length, uses, grown>>10)
 		if grown > most {
 			t.Errorf("%d tokens of %d bytes used %d times: %d KiB, want %d at most", 3*places, length, uses, grown>>10, most>>10)
@@ -567,16 +567,16 @@ func TestEntryMemory(t *testing.T) {
 		{"escapes elsewhere", `"aud":"` + audience + `","x":` + escaped(1350), true},
 		{"long scope", `"aud":"` + audience + `","scope":"a` + strings.Repeat("z", 2600) + `"`, true},
 		{"scope array of 500 bytes", `"aud":"` + audience + `","x":"` + strings.Repeat("x", 1500) + `","scope":["a","` + strings.Repeat("b", 500) + `"]`, true},
-		{"scope array", `"aud":"` + audience + `","scope":` + list(long), false},
-		{"escaped scope", `"aud":"` + audience + `","scope":"a` + strings.Repeat(`\u0020b`+strings.Repeat("c", 40), 54) + `"`, false},
+		{"scope array", `"aud":"` + audience + `","scope":` + list(long), true},
+		{"escaped scope", `"aud":"` + audience + `","scope":"a` + strings.Repeat(`\u0020b`+strings.Repeat("c", 40), 54) + `"`, true},
 		{"three audiences", `"aud":["` + audience + `","b","c"],"x":"` + strings.Repeat("x", 2600) + `"`, true},
 		{"audience of empty strings", `"aud":` + list(func(int) string { return `""` }), false},
-		{"audience of short strings", `"aud":` + list(short), false},
+		{"audience of short strings", `"aud":` + list(short), true},
 		{"audience of long strings", `"aud":` + list(long), true},
-		{"audience of escapes", `"aud":` + list(func(int) string { return `"\n"` }), false},
-		{"audience of long escapes", `"aud":` + list(func(int) string { return escaped(150) }), false},
-		{"escaped subject", `"aud":"` + audience + `","sub":` + escaped(1350), false},
-		{"all at once", `"aud":["` + audience + `",` + escaped(150) + `,` + escaped(150) + `],"sub":` + escaped(150) + `,"client_id":` + escaped(150) + `,"acr":` + escaped(150) + `,"jti":` + escaped(150) + `,"scope":` + escaped(300), false},
+		{"audience of escapes", `"aud":` + list(func(int) string { return `"\n"` }), true},
+		{"audience of long escapes", `"aud":` + list(func(int) string { return escaped(150) }), true},
+		{"escaped subject", `"aud":"` + audience + `","sub":` + escaped(1350), true},
+		{"all at once", `"aud":["` + audience + `",` + escaped(150) + `,` + escaped(150) + `],"sub":` + escaped(150) + `,"client_id":` + escaped(150) + `,"acr":` + escaped(150) + `,"jti":` + escaped(150) + `,"scope":` + escaped(300), true},
 	} {
 		iss, auth := newAuth(t, func(c *bearer.Config) { c.TokenCache, c.Logger = places, quiet })
 		iss.UseAlgorithm("EdDSA")

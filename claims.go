@@ -3,9 +3,7 @@ package bearer
 import (
 	"encoding/json"
 	"errors"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"example.com/bearer/internal/strictjson"
@@ -38,7 +36,7 @@ type Claims struct {
 	// Bound is what the token is bound to, of which the sender has given proof.
 	Bound Binding
 
-	payload *payload // what the claims were read from; nil if they are not from a token
+	token *verified // what the claims were read from; nil if they are not from a token
 }
 
 // Decode unmarshals the token's whole payload into v, as [json.Unmarshal] does.
@@ -60,13 +58,13 @@ type Claims struct {
 // from a token. It may be called by several goroutines at once. [As] is faster where
 // tokens come again and nobody changes the value.
 func (c *Claims) Decode(v any) error {
-	if c.payload == nil {
+	if c.token == nil {
 		return errors.New("bearer: Decode: the claims did not come from a token")
 	}
-	text := []byte(c.payload.text)
-	if hasImpostor(c.payload.text) {
+	text := c.token.payload()
+	if all := string(text); hasImpostor(all) {
 		text = []byte{'{'}
-		o := strictjson.Object{Text: c.payload.text}
+		o := strictjson.Object{Text: all}
 		for o.Next() {
 			if impostor(o.Name) {
 				continue
@@ -118,53 +116,41 @@ type confirmation struct {
 	other       bool // something that is not checked here, or nothing that could be
 }
 
-// readConfirmation reads the "cnf" claim. A thumbprint that is no string is one that
-// nothing has.
-func (c *Claims) readConfirmation(v strictjson.Value) {
+// readConfirmation reads the "cnf" claim, and what it binds the token to. A thumbprint
+// that is no string is one that nothing has.
+func readConfirmation(v strictjson.Value) (cnf confirmation, key, certificate string) {
 	if v.Kind() != '{' {
-		c.payload.cnf.other = true
+		cnf.other = true
 		return
 	}
 	o := strictjson.Object{Text: string(v)}
 	for o.Next() {
 		switch o.Name {
 		case "jkt":
-			c.payload.cnf.key = true
-			c.Bound.KeyThumbprint, _ = o.Value.Text()
+			cnf.key = true
+			key, _ = o.Value.Text()
 		case "x5t#S256":
-			c.payload.cnf.certificate = true
-			c.Bound.CertThumbprint, _ = o.Value.Text()
+			cnf.certificate = true
+			certificate, _ = o.Value.Text()
 		case "jwk", "jwe", "jku", "kid": // RFC 7800, sections 3.2 to 3.5
-			c.payload.cnf.other = true
+			cnf.other = true
 		}
 	}
-	if !c.payload.cnf.key && !c.payload.cnf.certificate {
-		c.payload.cnf.other = true
+	if !cnf.key && !cnf.certificate {
+		cnf.other = true
 	}
+	return cnf, key, certificate
 }
 
-// readScope reads the claim with the scopes. It returns how many bytes of memory they
-// take besides those of the payload.
-func (c *Claims) readScope(v strictjson.Value) int {
-	if c.Scope = readScope(v); c.Scope != "" && len(c.Scope) != len(v)-len(`""`) {
-		return len(v) // what readScope made room for
-	}
-	return 0
-}
-
-// copy returns a copy of c for somebody else to own.
-func (c *Claims) copy() *Claims {
-	own := *c
-	own.Audience = slices.Clone(c.Audience)
-	return &own
-}
+// isIDToken reports whether the token looks like an ID token.
+func (c *Claims) isIDToken() bool { return c.token != nil && c.token.idToken }
 
 // scopeHint tells the classic mistake behind a token without scopes.
-func (c *Claims) scopeHint() string {
-	if c.Scope != "" || c.payload == nil {
+func (v *verified) scopeHint() string {
+	if v.claim(partScope) != "" {
 		return ""
 	}
-	o := strictjson.Object{Text: c.payload.text}
+	o := strictjson.Object{Text: string(v.payload())}
 	for o.Next() {
 		switch o.Name {
 		case "permissions", "roles", "realm_access", "groups":
@@ -177,16 +163,7 @@ func (c *Claims) scopeHint() string {
 // maxDecoded is how many types As keeps values of for one token.
 const maxDecoded = 8
 
-// A payload is the JSON object that claims were read from. All copies of a
-// token's claims share it, and what As made of it.
-type payload struct {
-	text    string
-	cnf     confirmation // judged anew for each request
-	idToken bool         // it looks like an ID token: for a hint in the log
-	decoded atomic.Pointer[decoded]
-}
-
-// decoded is a list of what As made of a payload. An element does not change once
+// decoded is a list of what As made of a token's payload. An element does not change once
 // it is in a list, and new ones come in front.
 type decoded struct {
 	result any // a *result of some type
@@ -219,17 +196,17 @@ type result[T any] struct {
 // For each token in the cache, whose payload is 3 KiB at most, values of up to
 // eight types are kept. Those of further types are decoded each time.
 func As[T any](c *Claims) (T, error) {
-	if c == nil || c.payload == nil {
+	if c == nil || c.token == nil {
 		var none T
 		return none, errors.New("bearer: As: the claims did not come from a token")
 	}
-	r, _ := find[T](c.payload.decoded.Load())
+	r, _ := find[T](c.token.decoded.Load())
 	if r == nil {
 		r = new(result[T])
 		if r.err = c.Decode(&r.value); r.err != nil {
 			r = &result[T]{err: r.err} // nothing of what was decoded until then
 		}
-		r = keep(c.payload, r)
+		r = keep(c.token, r)
 	}
 	return r.value, r.err
 }
@@ -247,16 +224,16 @@ func find[T any](list *decoded) (*result[T], int) {
 	return nil, n
 }
 
-// keep adds r to what is kept with p, if there is room, and returns it, or the one
+// keep adds r to what is kept with v, if there is room, and returns it, or the one
 // of its type that somebody else has kept meanwhile.
-func keep[T any](p *payload, r *result[T]) *result[T] {
+func keep[T any](v *verified, r *result[T]) *result[T] {
 	for {
-		list := p.decoded.Load()
+		list := v.decoded.Load()
 		kept, n := find[T](list)
 		switch {
 		case kept != nil:
 			return kept
-		case n >= maxDecoded || p.decoded.CompareAndSwap(list, &decoded{r, list}):
+		case n >= maxDecoded || v.decoded.CompareAndSwap(list, &decoded{r, list}):
 			return r
 		}
 	}

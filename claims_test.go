@@ -1,6 +1,7 @@
 package bearer_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -43,6 +44,46 @@ func TestClaims(t *testing.T) {
 	c, err = auth.Verify(t.Context(), iss.Sign("", payload(iss, "")))
 	if err != nil || c.Subject != "" || c.ID != "" || c.ClientID != "" || !c.IssuedAt.IsZero() || !c.NotBefore.IsZero() || c.Scope != "" {
 		t.Errorf("without optional claims: got %+v, %v, want zero values", c, err)
+	}
+}
+
+// Each claim is told apart from its neighbours, whatever they are, at a token's first use
+// and from the cache.
+func TestTextOfClaims(t *testing.T) {
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.MaxTokenLength = 256 << 10 })
+	long := strings.Repeat("l", 12000)
+	for _, text := range []string{"", "a", "é\"\\\n\x00\U0001d11e", long} {
+		for _, audiences := range [][]string{{audience}, {audience, ""}, {"", audience, "", text}, {text, text, text, text, audience}} {
+			for mask := range 32 {
+				claims := bearertest.Claims{"aud": audiences}
+				want := bearer.Claims{Issuer: iss.URL, Audience: audiences}
+				for i, claim := range []struct {
+					name string
+					at   *string
+				}{{"sub", &want.Subject}, {"client_id", &want.ClientID}, {"jti", &want.ID}, {"acr", &want.ACR}, {"scope", (*string)(&want.Scope)}} {
+					if claims[claim.name] = nil; mask>>i&1 == 1 {
+						claims[claim.name], *claim.at = text, text
+					}
+				}
+				if mask&16 != 0 && text != "" {
+					claims["scope"], want.Scope = "a b", "a b"
+				}
+				claims["iat"], want.IssuedAt = 1700000000.25, time.Unix(1700000000, 25e7)
+				claims["auth_time"], want.AuthTime = 0, time.Unix(0, 0)
+				claims["exp"], want.ExpiresAt = 253402300799, time.Unix(253402300799, 0)
+				token := iss.Token(audience, claims)
+				for range 2 {
+					c, err := auth.Verify(t.Context(), token)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got, _ := json.Marshal(c)
+					if want, _ := json.Marshal(want); !bytes.Equal(got, want) {
+						t.Fatalf("got %.1000s, want %.1000s", got, want)
+					}
+				}
+			}
+		}
 	}
 }
 

@@ -189,11 +189,11 @@ type Config struct {
 	// value none; more than 1048576 are refused. Tokens of up to 4 KiB are kept
 	// from their first use on, or from their second one if the cache is full, until
 	// others need the place; none is used after it expired or its key was withdrawn.
-	// One takes about twice its length, and 8 KiB at most: a token whose claims would
-	// take more is not kept. So the default comes to 32 MiB with tokens of 1 KiB, and
-	// to 128 at most, and to what [As] keeps with them. The garbage collector goes
-	// over all of them in each of its cycles: a few milliseconds with the default, about
-	// one to two seconds of one core with a million tokens, which take 2 GiB.
+	// One takes about half as much again as its length, and 8 KiB at most: a token whose
+	// claims would take more is not kept. So the default comes to 24 MiB with tokens of
+	// 1 KiB, and to 128 at most, and to what [As] keeps with them. The garbage collector
+	// goes over all of them in each of its cycles: a millisecond or two with the default,
+	// about half a second of one core with a million tokens, which take 1.5 GiB.
 	TokenCache int
 
 	// Revoked is asked whether a verified token has been revoked, on every use of

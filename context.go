@@ -3,7 +3,6 @@ package bearer
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"example.com/bearer/internal/dpop"
@@ -27,12 +26,8 @@ type claimsContext struct {
 
 // newClaimsContext returns a context for a request with the token that v is.
 func newClaimsContext(ctx context.Context, by *Middleware, v *verified) *claimsContext {
-	c := &claimsContext{Context: ctx, by: by, verified: v, own: v.claims, audience: v.audience}
-	if n := len(v.claims.Audience); n <= len(c.audience) {
-		c.own.Audience = c.audience[:n:n]
-	} else {
-		c.own.Audience = slices.Clone(v.claims.Audience)
-	}
+	c := &claimsContext{Context: ctx, by: by, verified: v}
+	v.claims(&c.own, c.audience[:0])
 	return c
 }
 

@@ -115,13 +115,13 @@ func newRevocation(revoked func(context.Context, *Claims) (bool, error), log *sl
 	return &revocation{hook{name: "Revoked", log: log}, revoked, make(chan struct{}, revokedCalls)}
 }
 
-// check refuses the token with these claims if it was revoked, or if that cannot be
+// check refuses the token if it was revoked, or if that cannot be
 // told.
-func (r *revocation) check(ctx context.Context, c *Claims) error {
+func (r *revocation) check(ctx context.Context, v *verified) error {
 	if r == nil {
 		return nil
 	}
-	claims := c.copy() // its own: a call may outlive the request
+	claims := v.copy() // its own: a call may outlive the request
 	revoked, err := ask(ctx, &r.hook, r.calls, revokedTimeout, func(ctx context.Context) (bool, error) { return r.revoked(ctx, claims) })
 	if err != nil {
 		return &cause{reason: "revocation_unavailable", err: err, detail: clip.To(err.Error(), maxErrorText), retryAfter: time.Second}

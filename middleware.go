@@ -283,7 +283,7 @@ func (j judgement) outcome(r *http.Request) Outcome {
 		o.Issuer = j.by.issuer
 	}
 	if j.verified != nil {
-		o.Claims = j.verified.claims.copy()
+		o.Claims = j.verified.copy()
 	}
 	return o
 }
@@ -315,7 +315,7 @@ func (m *Middleware) judge(ctx context.Context, text string, s sender) (judgemen
 		err = m.checkRevoked(ctx, j.verified)
 	}
 	if err == nil {
-		j.binding, err = m.bindings.check(ctx, s, text, &j.verified.claims)
+		j.binding, err = m.bindings.check(ctx, s, text, j.verified)
 	}
 	return j, err
 }
@@ -326,10 +326,10 @@ func (m *Middleware) asks(v *verified) bool { return m.revoked != nil || v.by.re
 // checkRevoked refuses a token that was revoked. The Middleware that judged it may
 // be another one, and what that knows counts too.
 func (m *Middleware) checkRevoked(ctx context.Context, v *verified) error {
-	if err := m.revoked.check(ctx, &v.claims); err != nil || v.by.revoked == m.revoked {
+	if err := m.revoked.check(ctx, v); err != nil || v.by.revoked == m.revoked {
 		return err
 	}
-	return v.by.revoked.check(ctx, &v.claims)
+	return v.by.revoked.check(ctx, v)
 }
 
 // lookUp returns what the token text is. A token that was verified before, and for
@@ -356,7 +356,7 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 		}
 	}
 	if v != nil && v.expired(now) {
-		if err := v.by.judgeAgain(v); err != nil {
+		if err := v.by.validate(v); err != nil {
 			return judgement{by: v.by, cached: true}, err
 		}
 	}

@@ -43,7 +43,7 @@ type observer struct {
 }
 
 // hears reports whether there is anything to tell of an accepted token.
-func (ob *observer) hears(v *verified) bool { return ob.observe != nil || v.payload.idToken }
+func (ob *observer) hears(v *verified) bool { return ob.observe != nil || v.idToken }
 
 // tell tells of a verdict, and writes a debug record if it is worth one.
 func (ob *observer) tell(ctx context.Context, o Outcome) {
@@ -53,7 +53,7 @@ func (ob *observer) tell(ctx context.Context, o Outcome) {
 	if ob.observe != nil {
 		ob.observe(ctx, o)
 	}
-	if o.Err == nil && !o.Claims.payload.idToken || !ob.log.Enabled(ctx, slog.LevelDebug) {
+	if o.Err == nil && !o.Claims.isIDToken() || !ob.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 12)
@@ -114,7 +114,7 @@ func audienceHint(c *Claims, claim string, want []string) string {
 		}
 	}
 	switch {
-	case c.payload.idToken:
+	case c.isIDToken():
 		return "an ID token: the client must send its access token"
 	case len(c.Audience) == 0 && claim == "aud":
 		return "the token has no audience; Config.AudienceClaim names another claim"

@@ -192,16 +192,16 @@ func (m *Middleware) requireScope(scopes []string, asked, want string, enough fu
 	return m.guard(false, asked, func(_ *http.Request, c *claimsContext) error {
 		// What was verified counts, and not the request's copy of it, which is
 		// the handlers' to change.
-		claims := &c.verified.claims
-		if enough(claims.Scope, needed) {
+		have := Scope(c.verified.claim(partScope))
+		if enough(have, needed) {
 			return nil
 		}
 		e := refuse(&cause{
 			reason: "insufficient_scope",
 			claim:  "scope",
 			want:   want,
-			got:    clip.String(string(claims.Scope)),
-			hint:   claims.scopeHint(),
+			got:    clip.String(string(have)),
+			hint:   c.verified.scopeHint(),
 		})
 		e.Scope = asked
 		return e

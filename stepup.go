@@ -62,7 +62,7 @@ func (m *Middleware) RequireAuthentication(a Authentication) func(http.Handler) 
 	acr, maxAge := slices.Clone(a.ACR), a.MaxAge
 	acrValues, scope := strings.Join(acr, " "), strings.Join(a.Scope, " ")
 	login := m.guard(false, scope, func(_ *http.Request, c *claimsContext) error {
-		why := lacksLogin(&c.verified.claims, acr, maxAge, c.verified.by.leeway)
+		why := lacksLogin(c.verified, acr, maxAge, c.verified.by.leeway)
 		if why == nil {
 			return nil
 		}
@@ -78,13 +78,13 @@ func (m *Middleware) RequireAuthentication(a Authentication) func(http.Handler) 
 	return func(next http.Handler) http.Handler { return login(scopes(next)) }
 }
 
-// lacksLogin tells in what the login behind c falls short, or returns nil. What a
+// lacksLogin tells in what the login behind v falls short, or returns nil. What a
 // token says of it in a way that cannot be used is as if it did not say it.
-func lacksLogin(c *Claims, acr []string, maxAge, leeway time.Duration) *cause {
+func lacksLogin(v *verified, acr []string, maxAge, leeway time.Duration) *cause {
 	why := &cause{reason: "insufficient_login"}
-	if len(acr) > 0 && !slices.Contains(acr, c.ACR) {
-		why.claim, why.got, why.want = "acr", clip.String(c.ACR), strings.Join(acr, " or ")
-		if c.ACR == "" {
+	if len(acr) > 0 && !slices.Contains(acr, v.claim(partACR)) {
+		why.claim, why.got, why.want = "acr", clip.String(v.claim(partACR)), strings.Join(acr, " or ")
+		if v.claim(partACR) == "" {
 			why.got = "missing"
 		}
 		return why
@@ -92,14 +92,15 @@ func lacksLogin(c *Claims, acr []string, maxAge, leeway time.Duration) *cause {
 	if maxAge == 0 {
 		return nil
 	}
-	age := time.Since(c.AuthTime)
+	login := v.login
+	age := time.Since(login)
 	switch why.claim = "auth_time"; {
-	case c.AuthTime.IsZero():
+	case login.IsZero():
 		why.got = "missing"
 	case age < -leeway:
-		why.got, why.hint = c.AuthTime.UTC().Format(time.RFC3339), clockHint(c.AuthTime, time.Now())
+		why.got, why.hint = login.UTC().Format(time.RFC3339), clockHint(login, time.Now())
 	case age-leeway > maxAge:
-		why.got = c.AuthTime.UTC().Format(time.RFC3339)
+		why.got = login.UTC().Format(time.RFC3339)
 	default:
 		return nil
 	}

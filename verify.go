@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -127,13 +126,14 @@ func badSignature(set *jwks.Set, h *header) error {
 
 // readClaims reads and judges the payload of a token that was signed with k.
 func (v *verifier) readClaims(t *token, k *jwks.Key) (*verified, error) {
-	out := &verified{payload: payload{text: string(t.payload)}, by: v, key: k}
-	out.claims.payload = &out.payload
-	c := &out.claims
-	tenant, err := v.scan(out)
+	out := &verified{by: v, key: k}
+	tenant, err := v.scan(t, out)
 	if err != nil {
 		return nil, err
 	}
+	var c Claims
+	var room [2]string
+	out.claims(&c, room[:0])
 	issuer := c.Issuer
 	if v.template {
 		if err := v.checkTenant(issuer, tenant, k); err != nil {
@@ -144,9 +144,9 @@ func (v *verifier) readClaims(t *token, k *jwks.Key) (*verified, error) {
 	// golang-jwt judges the registered claims: its rules are what users of its
 	// errors know. A good token is told without it, which saves 1,200 instructions of
 	// the 14,000 that a token takes besides its signature check.
-	if !v.accepts(c, issuer, time.Now()) {
-		if err := v.validator.Validate(registeredClaims{c, issuer}); err != nil {
-			return nil, v.invalidClaims(c, err)
+	if !v.accepts(&c, issuer, time.Now()) {
+		if err := v.validate(out); err != nil {
+			return nil, err
 		}
 	}
 	from := c.NotBefore
@@ -157,9 +157,9 @@ func (v *verifier) readClaims(t *token, k *jwks.Key) (*verified, error) {
 	return out, nil
 }
 
-// judgeAgain judges the claims of a token whose signature was checked before.
-func (v *verifier) judgeAgain(was *verified) error {
-	c := &was.claims
+// validate has v.validator judge the claims of a token whose signature was checked.
+func (v *verifier) validate(token *verified) error {
+	c := token.copy()
 	issuer := c.Issuer
 	if v.template {
 		issuer = v.issuer
@@ -181,10 +181,10 @@ func (v *verifier) accepts(c *Claims, issuer string, now time.Time) bool {
 		slices.ContainsFunc(c.Audience, func(a string) bool { return slices.Contains(v.audience, a) })
 }
 
-// scan reads the claims in out.payload into out, and judges nothing but their types. It
-// returns the tenant besides.
-func (v *verifier) scan(out *verified) (tenant string, err error) {
-	c := &out.claims
+// scan reads the claims of t into out, and judges nothing but their types. It returns
+// the tenant besides.
+func (v *verifier) scan(t *token, out *verified) (tenant string, err error) {
+	var parts [numParts]string
 	wrongType := "" // a claim of another type than it must have
 	text := func(v strictjson.Value, name string) string {
 		text, ok := v.Text()
@@ -198,7 +198,7 @@ func (v *verifier) scan(out *verified) (tenant string, err error) {
 		if !ok {
 			wrongType = name
 		}
-		return t
+		return t.UTC()
 	}
 	client := len(clientClaims)
 	audience := lookup{path: v.audienceClaim}
@@ -207,37 +207,37 @@ func (v *verifier) scan(out *verified) (tenant string, err error) {
 		scopes = append(scopes, lookup{path: path})
 	}
 
-	o := strictjson.Object{Text: c.payload.text}
+	o := strictjson.Object{Text: string(t.payload)}
 	for o.Next() {
 		switch o.Name {
 		case "iss":
-			c.Issuer = text(o.Value, "iss")
+			parts[partIssuer] = text(o.Value, "iss")
 		case "sub":
-			c.Subject = text(o.Value, "sub")
+			parts[partSubject] = text(o.Value, "sub")
 		case "jti":
-			c.ID = text(o.Value, "jti")
+			parts[partID] = text(o.Value, "jti")
 		case "exp":
-			c.ExpiresAt = date(o.Value, "exp")
+			out.expires = date(o.Value, "exp")
 		case "nbf":
-			c.NotBefore = date(o.Value, "nbf")
+			out.notBefore = date(o.Value, "nbf")
 		case "iat":
-			c.IssuedAt = date(o.Value, "iat")
+			out.issued = date(o.Value, "iat")
 		case "tid":
 			tenant, _ = o.Value.Text()
 		case "cnf":
-			c.readConfirmation(o.Value)
+			out.cnf, parts[partKey], parts[partCert] = readConfirmation(o.Value)
 		case "acr":
-			c.ACR, _ = o.Value.Text()
+			parts[partACR], _ = o.Value.Text()
 		case "auth_time":
 			if t, ok := jose.NumericDate(o.Value); ok {
-				c.AuthTime = t
+				out.login = t.UTC()
 			}
 		case "nonce", "at_hash":
-			c.payload.idToken = true
+			out.idToken = true
 		case "client_id", "azp", "cid", "appid":
 			if id, ok := o.Value.Text(); ok {
 				if rank := slices.Index(clientClaims, o.Name); rank < client {
-					client, c.ClientID = rank, id
+					client, parts[partClient] = rank, id
 				}
 			}
 		}
@@ -253,8 +253,12 @@ func (v *verifier) scan(out *verified) (tenant string, err error) {
 	if err := o.Err(); err != nil {
 		return "", &cause{reason: "malformed", detail: "the payload is " + err.Error()}
 	}
+	var (
+		values []string
+		room   [2]string // for the API and the issuer itself, often
+	)
 	if aud, ok := audience.find(); ok {
-		if c.Audience, ok = readAudience(aud, out.audience[:0]); !ok {
+		if values, ok = readAudience(aud, room[:0]); !ok {
 			wrongType = v.audienceClaim
 		}
 	}
@@ -263,10 +267,12 @@ func (v *verifier) scan(out *verified) (tenant string, err error) {
 	}
 	for i := range scopes {
 		if value, ok := scopes[i].find(); ok {
-			out.joined = c.readScope(value)
+			parts[partScope] = string(readScope(value))
 			break
 		}
 	}
+	parts[partToken] = t.text
+	out.write(&parts, values)
 	return tenant, nil
 }
 
@@ -358,49 +364,3 @@ func (v *verifier) issuerHint(got string) string {
 
 // clientClaims are the places of a client's id, the standard one first.
 var clientClaims = []string{"client_id", "azp", "cid", "appid"}
-
-// A verified token is what verification made of it. It does not change, and serves
-// all requests with the token: each gets a copy of the claims. It is the cache's entry
-// too: the garbage collector's work goes by the number of objects (BenchmarkCollector).
-type verified struct {
-	claims   Claims
-	payload  payload       // that claims.payload points to
-	audience [2]string     // room for that of claims: the API and the issuer itself, often
-	token    string        // as it came; empty if it is not kept
-	used     atomic.Uint32 // hits in the cache that no search for a victim has taken off yet, up to mostUsed
-	by       *verifier
-	standing standing  // of an issuer that was found at run time; nil if by is one of the fixed ones
-	key      *jwks.Key // that signed the token
-	from     int64     // microseconds of Unix time: the token is valid after that,
-	until    int64     // and before this
-	joined   int       // bytes of claims.Scope; zero if it is a part of the payload
-}
-
-// A standing tells whether an issuer that was found at run time is still accepted at
-// a time, in microseconds of Unix time, and is told when a token of it is used.
-type standing interface {
-	counts(now int64) bool
-	use(now int64)
-}
-
-// holds reports whether the token's times hold, its key is still published, and its
-// issuer still accepted. Within the microseconds in which the times begin and end it reports false:
-// verification is more precise.
-func (v *verified) holds(now time.Time) bool {
-	t := now.UnixMicro()
-	return v.from < t && t < v.until && v.counts(t)
-}
-
-// counts reports whether the token's key is still published, and its issuer accepted at
-// the time t, in microseconds of Unix time.
-func (v *verified) counts(t int64) bool {
-	return !v.key.Withdrawn() && (v.standing == nil || v.standing.counts(t))
-}
-
-// expired reports whether all that holds but the token's expiry, and the keys are at
-// hand. A client that does not notice comes again and again: 1.2 µs each time, where a
-// check of the signature takes 40.
-func (v *verified) expired(now time.Time) bool {
-	t := now.UnixMicro()
-	return v.until < t && v.counts(t) && v.by.keys.AtHand(now) != nil
-}

@@ -1,0 +1,150 @@
+package bearer
+
+import (
+	"encoding/binary"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"example.com/bearer/internal/base64url"
+	"example.com/bearer/internal/jose"
+	"example.com/bearer/internal/jwks"
+)
+
+// A verified token is what verification made of it. It does not change, and serves
+// all requests with the token: each gets claims of its own. It is the cache's entry
+// too. All its text is one string, and the claims are parts of that which have no
+// pointers of their own, since the garbage collector's work goes by objects and pointers:
+// for 65,536 tokens 7 ms in place of 18, for a million 300 in place of 650
+// (BenchmarkCollector).
+type verified struct {
+	text     string    // the parts, and behind them the values of the audience, each behind its length in four bytes
+	by       *verifier // that verified it
+	key      *jwks.Key // that signed it
+	standing standing  // of an issuer that was found at run time; nil if by is one of the fixed ones
+	decoded  atomic.Pointer[decoded]
+
+	expires, issued, notBefore, login time.Time // in UTC, which is no pointer
+
+	from, until int64            // microseconds of Unix time: the token is valid after that, and before this
+	ends        [numParts]uint32 // where the parts of text end
+	size        uint32           // bytes of memory that text takes
+	used        atomic.Uint32    // hits in the cache that no search for a victim has taken off yet, up to mostUsed
+	cnf         confirmation     // judged anew for each request
+	idToken     bool             // it looks like an ID token: for a hint in the log
+}
+
+// The parts of a verified token's text: itself, as it came, and the claims.
+const (
+	partToken = iota
+	partIssuer
+	partSubject
+	partClient
+	partID
+	partScope
+	partACR
+	partKey
+	partCert
+	numParts
+)
+
+// write sets the text of v.
+func (v *verified) write(parts *[numParts]string, audience []string) {
+	n := 0
+	for i, part := range parts {
+		n += len(part)
+		v.ends[i] = uint32(n)
+	}
+	for _, value := range audience {
+		n += 4 + len(value)
+	}
+	// A copy in any case: the token may stand in a buffer that its owner uses again.
+	var b strings.Builder
+	b.Grow(n)
+	for _, part := range parts {
+		b.WriteString(part)
+	}
+	for _, value := range audience {
+		var length [4]byte
+		binary.LittleEndian.PutUint32(length[:], uint32(len(value)))
+		b.Write(length[:])
+		b.WriteString(value)
+	}
+	v.text, v.size = b.String(), uint32(b.Cap())
+}
+
+// token returns the token, as it came.
+func (v *verified) token() string { return v.text[:v.ends[partToken]] }
+
+// claim returns a part behind the token.
+func (v *verified) claim(part int) string { return v.text[v.ends[part-1]:v.ends[part]] }
+
+// claims sets c, which is empty, to the claims. Its audience is appended to room, which is
+// empty too.
+func (v *verified) claims(c *Claims, room []string) {
+	issuer, subject, client, id, scope := v.claim(partIssuer), v.claim(partSubject), v.claim(partClient), v.claim(partID), v.claim(partScope)
+	c.Issuer, c.Subject, c.ClientID, c.ID, c.Scope = issuer, subject, client, id, Scope(scope)
+	if v.ends[partCert] > v.ends[partScope] {
+		c.ACR, c.Bound = v.claim(partACR), Binding{v.claim(partKey), v.claim(partCert)}
+	}
+	c.ExpiresAt, c.IssuedAt, c.NotBefore, c.AuthTime = local(v.expires), local(v.issued), local(v.notBefore), local(v.login)
+	for rest := v.text[v.ends[partCert]:]; len(rest) >= 4; {
+		n := 4 + int(uint32(rest[0])|uint32(rest[1])<<8|uint32(rest[2])<<16|uint32(rest[3])<<24)
+		room = append(room, rest[4:n])
+		rest = rest[n:]
+	}
+	c.Audience, c.token = room, v
+}
+
+// copy returns the claims, for somebody to own.
+func (v *verified) copy() *Claims {
+	c := new(Claims)
+	v.claims(c, nil)
+	return c
+}
+
+// payload returns the token's payload. It is decoded anew each time: beside the token, it
+// would make an entry half as large again, for the few who ask.
+func (v *verified) payload() []byte {
+	compact, _ := jose.Cut(v.token())
+	out := make([]byte, len(compact.Payload))
+	n, _ := base64url.Decode(out, compact.Payload)
+	return out[:n]
+}
+
+// local returns t, which is in UTC and so without a pointer, in local time.
+func local(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.Local()
+}
+
+// A standing tells whether an issuer that was found at run time is still accepted at
+// a time, in microseconds of Unix time, and is told when a token of it is used.
+type standing interface {
+	counts(now int64) bool
+	use(now int64)
+}
+
+// holds reports whether the token's times hold, its key is still published, and its
+// issuer still accepted. Within the microseconds in which the times begin and end it reports false:
+// verification is more precise.
+func (v *verified) holds(now time.Time) bool {
+	t := now.UnixMicro()
+	return v.from < t && t < v.until && v.counts(t)
+}
+
+// counts reports whether the token's key is still published, and its issuer accepted at
+// the time t, in microseconds of Unix time.
+func (v *verified) counts(t int64) bool {
+	return !v.key.Withdrawn() && (v.standing == nil || v.standing.counts(t))
+}
+
+// expired reports whether all that holds but the token's expiry, and the keys are at
+// hand. A client that does not notice comes again and again: 1.2 µs each time, where a
+// check of the signature takes 40.
+func (v *verified) expired(now time.Time) bool {
+	t := now.UnixMicro()
+	return v.until < t && v.counts(t) && v.by.keys.AtHand(now) != nil
+}
