@@ -466,6 +466,13 @@ func BenchmarkObject(b *testing.B) {
 		{"1700members", members(1700)},
 		{"nested", `{"a":` + strings.Repeat(`{"a":`, 30) + "1" + strings.Repeat("}", 31)},
 		{"brackets", `{"a":` + strings.Repeat("[", 12000)},
+		{"zeros", `{"a":[0` + strings.Repeat(",0", 6000) + "]}"},
+		{"tens", `{"a":[0` + strings.Repeat(",10", 4000) + "]}"},
+		{"halves", `{"a":[0` + strings.Repeat(",1.5", 3000) + "]}"},
+		{"strings", `{"a":[0` + strings.Repeat(`,""`, 4000) + "]}"},
+		{"empty", `{"a":[0` + strings.Repeat(",[],{}", 2000) + "]}"},
+		{"escapes", `{"a":"` + strings.Repeat(`\na`, 4000) + `"}`},
+		{"spaces", `{"a":` + strings.Repeat(" \n", 6000) + `0}`},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
 			b.SetBytes(int64(len(tt.text)))
