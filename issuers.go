@@ -46,7 +46,7 @@ func (is *issuers) of(ctx context.Context, t *token, now time.Time) (*verifier, 
 		return v, nil, nil
 	}
 	// The header's encoding has not been looked at yet.
-	if !isToken68(t.text) {
+	if !isToken68(t.Header) {
 		return nil, nil, &cause{reason: "malformed", err: errEncoding, detail: "the header is not base64url"}
 	}
 	if len(is.finders) > 0 && isSane(issuer) {

@@ -49,8 +49,9 @@ type Object struct {
 	// reads one by one, each as an Object of its own, and judges by themselves.
 	LooseBelow bool
 
-	// MaxMembers is how many members there may be, inner objects included. Zero
-	// means any number.
+	// MaxMembers is how many members there may be, inner objects included. A name
+	// with escapes, which takes longest to read, counts once more for each eight
+	// bytes of it. Zero means any number.
 	MaxMembers int
 
 	// Name is the current member's name without quotes and escapes, Value its
@@ -108,8 +109,8 @@ func (o *Object) Stop() { o.scanner.names.Release() }
 // Err returns why the text was refused, or nil.
 func (o *Object) Err() error { return o.scanner.err }
 
-// Find returns the value of the first member of that name in the object that text
-// begins with, or "" if it has none. It reports false if text cannot be read as far as
+// Find returns the value of the first member of that name, ASCII letters, in the object that
+// text begins with, or "" if it has none. It reports false if text cannot be read as far as
 // that, or has more than so many members before, inner ones included. No more than the
 // grammar is looked at, and nothing behind the member: this is for a first look at what
 // will be read as an [Object] later, and takes a third of the time.
@@ -121,18 +122,15 @@ func Find(text, name string, most int) (Value, bool) {
 	}
 	i, more := s.next(i+1, '}', true)
 	for more {
-		found, start := s.name(i, 2, nil)
+		raw, start := s.name(i, 2, nil)
 		if start == failed {
 			return "", false
 		}
-		// A character takes six bytes at most.
-		if s.escaped && len(found) <= 6*len(name) {
-			found = unescape(found)
-		}
+		found := raw == name || s.escaped && spells(raw, name)
 		if i = s.value(start, 1); i == failed {
 			return "", false
 		}
-		if found == name {
+		if found {
 			return Value(text[start:i]), true
 		}
 		i, more = s.next(i, '}', false)
@@ -259,6 +257,9 @@ func (s *scanner) name(i, depth int, own *names.Set) (string, int) {
 	name := s.text[start+1 : i-1]
 	if depth == 1 || !s.loose {
 		if s.escaped {
+			if s.members += len(name) / 8; s.members > s.most && s.most > 0 {
+				return "", s.fail(ErrMembers)
+			}
 			name = unescape(name)
 		}
 		if !s.names.Add(own, name) {
@@ -280,8 +281,8 @@ func (s *scanner) value(i, depth int) int {
 	case '"':
 		return s.str(i)
 	case '{', '[':
-		if depth == MaxDepth && !s.loose || depth == looseDepth {
-			return s.fail(ErrDepth)
+		if s.tooDeep(depth + 1) {
+			return failed
 		}
 		if s.at(i+1, c+2) { // empty: ] is two behind [, and } is two behind {
 			return i + 2
@@ -301,28 +302,68 @@ func (s *scanner) value(i, depth int) int {
 	}
 }
 
-// array reads the elements of an array. Numbers need no look at what else they might be,
-// and a comma that follows at once, as nearly always, no look for white space: 12 KB of
-// small numbers take 19 µs in place of 39.
+// array reads the elements of an array, and those of the arrays in it, without a call for
+// what is short: 12 KB of zeros, or of brackets alone, take 15 µs in place of 40.
 func (s *scanner) array(i, depth int) int {
 	t := s.text
-	i, more := s.next(i, ']', true)
-	for more {
-		if i < len(t) && t[i] <= '9' && t[i] != '"' {
-			i = s.number(i)
-		} else {
-			i = s.value(i, depth)
+	first := true // no element yet
+arrays:
+	for open := 1; ; {
+		if i = s.space(i); i == len(t) {
+			return s.fail(ErrSyntax)
 		}
-		if i == failed {
-			return failed
-		}
-		if i+1 < len(t) && t[i] == ',' && t[i+1] > ' ' {
+		c := t[i]
+		if c == ']' {
+			first = false
 			i++
+			if open--; open == 0 {
+				return i
+			}
 			continue
 		}
-		i, more = s.next(i, ']', false)
+		if !first {
+			if c != ',' {
+				return s.fail(ErrSyntax)
+			}
+			if i = s.space(i + 1); i == len(t) {
+				return s.fail(ErrSyntax)
+			}
+			c = t[i]
+		}
+		for {
+			switch {
+			case c == '[':
+				if s.tooDeep(depth + open) {
+					return failed
+				}
+				i, first = i+1, true
+				open++
+				continue arrays
+			case c <= '9' && c != '"':
+				i = s.number(i)
+			default:
+				i = s.value(i, depth+open-1)
+			}
+			if i == failed {
+				return failed
+			}
+			if i+1 >= len(t) || t[i] != ',' || t[i+1] <= ' ' {
+				break
+			}
+			i++
+			c = t[i]
+		}
+		first = false
 	}
-	return i
+}
+
+// tooDeep refuses an object or array at a depth that is too much.
+func (s *scanner) tooDeep(depth int) bool {
+	if depth > MaxDepth && !s.loose || depth > looseDepth {
+		s.fail(ErrDepth)
+		return true
+	}
+	return false
 }
 
 // object reads the members of an inner object. It is not part of value, so that

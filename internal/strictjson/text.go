@@ -133,6 +133,22 @@ func hex4(t string) (r rune, ok bool) {
 	return rune(a)<<12 | rune(b)<<8 | rune(c)<<4 | rune(d), true
 }
 
+// spells reports whether q, the inside of a valid string, stands for name, which is of
+// ASCII letters.
+func spells(q, name string) bool {
+	for _, letter := range name {
+		if r, _ := hex4(q); r == letter {
+			q = q[6:]
+			continue
+		}
+		if q == "" || rune(q[0]) != letter {
+			return false
+		}
+		q = q[1:]
+	}
+	return q == ""
+}
+
 // unescape returns what q, the inside of a valid string, stands for. It goes byte by
 // byte: to look for the next escape would take longer where there are many.
 func unescape(q string) string {
