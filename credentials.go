@@ -69,16 +69,15 @@ func usedScheme(values []string) string {
 		return ""
 	}
 	value := strings.Trim(values[0], " \t")
-	end := strings.IndexAny(value, " \t")
-	if end < 0 {
-		end = len(value)
-	}
-	// RFC 9110, section 11.1: names of schemes know no letter case.
-	switch token := strings.TrimLeft(value[end:], " "); {
-	case strings.EqualFold(value[:end], schemeDPoP):
+	switch {
+	case hasScheme(value, schemeDPoP):
 		return schemeDPoP
-	case strings.EqualFold(value[:end], schemeBearer) && token != "" && isToken68(token):
-		return schemeBearer
+	case hasScheme(value, schemeBearer):
+		// What is longer than any token may be is not looked at.
+		token := strings.TrimLeft(value[len(schemeBearer):], " ")
+		if len(token) > maxMaxLength || token != "" && isToken68(token) {
+			return schemeBearer
+		}
 	}
 	return ""
 }
