@@ -13,6 +13,10 @@ import (
 // Certificates that are longer are no client's.
 const maxClientCert = 16 << 10
 
+// maxParameters is the length of its parameters. None is known, and to match 16 KiB of
+// them would take as long as 40 signature checks.
+const maxParameters = 256
+
 var errClientCert = errors.New("not one certificate in a structured field")
 
 // ClientCert returns the certificate in a request's Client-Cert fields (RFC 9440,
@@ -25,7 +29,7 @@ func ClientCert(fields []string) ([]byte, error) {
 	// A byte sequence (RFC 9651, section 4.2.7), which parameters may follow.
 	text := strings.Trim(fields[0], " ")
 	der, rest, ok := byteSequence(text)
-	if !ok || rest != "" && !parameters().MatchString(rest) {
+	if !ok || len(rest) > maxParameters || rest != "" && !parameters().MatchString(rest) {
 		return nil, errClientCert
 	}
 	var certificate asn1.RawValue

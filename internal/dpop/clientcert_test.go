@@ -59,6 +59,8 @@ func TestClientCert(t *testing.T) {
 		{"parameter in upper case", []string{good + ";A=1"}, false},
 		{"parameter without value", []string{good + ";a="}, false},
 		{"parameter whose string does not end", []string{good + `;a="b`}, false},
+		{"256 bytes of parameters", []string{good + strings.Repeat(";a=1", 64)}, true},
+		{"more of them", []string{good + strings.Repeat(";a=1", 63) + ";a=12"}, false},
 		{"blank before a parameter", []string{good + " ;a"}, false},
 		{"comma behind a parameter", []string{good + ";a, " + good}, false},
 		{"not DER", []string{item([]byte("hello"))}, false},
