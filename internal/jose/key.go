@@ -59,7 +59,7 @@ type jwk struct {
 // that their type has. The key id is returned with an error too, as far as it
 // could be read.
 func ReadKey(text string) (k *Key, kid string, err error) {
-	m, err := read(text)
+	m, err := read(text, false)
 	if err != nil {
 		return nil, m.KID, err
 	}
@@ -70,9 +70,9 @@ func ReadKey(text string) (k *Key, kid string, err error) {
 // ReadProofKey reads the JWK in a DPoP proof (RFC 9449, section 4.2). A stranger
 // chose it, so more is asked of it than of an issuer's key: no member of a private
 // key, whatever its value; each number in its one canonical encoding; RSA of 4096
-// bits at most.
+// bits at most. The text is a value that an [strictjson.Object] has handed out, or empty.
 func ReadProofKey(text string) (*Key, error) {
-	m, err := read(text)
+	m, err := read(text, true)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +90,9 @@ func ReadProofKey(text string) (*Key, error) {
 }
 
 // read reads the members of a JWK. What is wrong with one of them is for key to
-// say, so that m.KID is set whatever else is wrong.
-func read(text string) (m jwk, err error) {
+// say, so that m.KID is set whatever else is wrong. What is inside of the members is not
+// checked again if it was.
+func read(text string, checked bool) (m jwk, err error) {
 	str := func(v strictjson.Value, name string) string {
 		text, ok := v.Text()
 		if !ok {
@@ -99,7 +100,7 @@ func read(text string) (m jwk, err error) {
 		}
 		return text
 	}
-	o := strictjson.Object{Text: text}
+	o := strictjson.Object{Text: text, LooseBelow: checked}
 	for o.Next() {
 		absent := o.Value.IsAbsent()
 		switch o.Name {

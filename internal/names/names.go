@@ -76,8 +76,8 @@ func (s *Stack) Add(set *Set, name string) bool {
 // afterwards. A Stack that is forgotten without it costs the garbage collector a little.
 func (s *Stack) Release() {
 	if t := s.table; t != nil && len(t.slots) <= maxSlots && cap(t.text) <= maxText {
-		t.text, t.entries = t.text[:0], t.entries[:0]
 		clear(t.slots)
+		t.text, t.entries, t.slots = t.text[:0], t.entries[:0], t.slots[:0]
 		tables.Put(t)
 	}
 	s.table = nil
@@ -104,7 +104,7 @@ type entry struct {
 
 const (
 	minSlots = 256      // a power of two
-	maxSlots = 4096     // of a table that is used again, and
+	maxSlots = 8192     // of a table that is used again, and
 	maxText  = 64 << 10 // bytes of its names
 )
 
@@ -132,7 +132,13 @@ func (t *table) add(set uint32, name string) bool {
 func (t *table) slot(n uint32) uint32 { return n & uint32(len(t.slots)-1) }
 
 func (t *table) grow() {
-	t.slots = make([]uint32, max(minSlots, 2*len(t.slots)))
+	n := max(minSlots, 2*len(t.slots))
+	if cap(t.slots) >= n {
+		clear(t.slots)
+		t.slots = t.slots[:n] // those behind are 0 ever since they were left
+	} else {
+		t.slots = make([]uint32, n)
+	}
 	for n, e := range t.entries {
 		i := t.slot(e.hash)
 		for ; t.slots[i] != 0; i = t.slot(i + 1) {

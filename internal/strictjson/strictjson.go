@@ -182,13 +182,11 @@ func (v Value) Elements() iter.Seq[Value] {
 // IsAbsent reports whether the value is null or an empty array, which some
 // writers put where they mean that there is no value.
 func (v Value) IsAbsent() bool {
-	if v[0] == 'n' {
-		return true
+	if v[0] != '[' {
+		return v[0] == 'n'
 	}
-	for range v.Elements() {
-		return false
-	}
-	return v[0] == '['
+	s := scanner{text: string(v)}
+	return s.at(s.space(1), ']')
 }
 
 // A scanner checks the grammar of RFC 8259 in text. Its methods read something
