@@ -1,6 +1,7 @@
 package bearer_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -174,15 +175,23 @@ func TestAsByMany(t *testing.T) {
 	}
 }
 
-// What a handler does to its claims, however odd, makes no wrapper inside of it
-// panic.
+// What a handler, a check or Observe does to the request's claims, however odd, makes
+// nothing panic that comes after.
 func TestEmptiedClaims(t *testing.T) {
-	iss, auth := newAuth(t)
+	iss, auth := newAuth(t, func(c *bearer.Config) {
+		c.Observe = func(_ context.Context, o bearer.Outcome) { *o.Claims = bearer.Claims{} }
+	})
+	token := iss.Token(audience, nil)
+	empties := func(_ *http.Request, c *bearer.Claims) error { *c = bearer.Claims{}; return nil }
+	checkReply(t, serve(auth.Require(empties)(ok), "Bearer "+token), 200, "")
+	if c, err := auth.Verify(t.Context(), token); err != nil || c.Subject != "" {
+		t.Errorf("Verify: got %+v, %v, want what Observe made of the claims", c, err)
+	}
 	inner := auth.RequireScope("read")(ok)
 	h := auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := bearer.FromContext(r.Context())
 		*c = bearer.Claims{}
 		inner.ServeHTTP(w, r)
 	}))
-	checkReply(t, serve(h, "Bearer "+iss.Token(audience, nil)), 403, `Bearer error="insufficient_scope", scope="read"`)
+	checkReply(t, serve(h, "Bearer "+token), 403, `Bearer error="insufficient_scope", scope="read"`)
 }

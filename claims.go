@@ -142,7 +142,8 @@ func readConfirmation(v strictjson.Value) (cnf confirmation, key, certificate st
 	return cnf, key, certificate
 }
 
-// isIDToken reports whether the token looks like an ID token.
+// isIDToken reports whether the token looks like an ID token. Whoever has a copy of the
+// claims may have emptied it.
 func (c *Claims) isIDToken() bool { return c.token != nil && c.token.idToken }
 
 // scopeHint tells the classic mistake behind a token without scopes.
