@@ -227,7 +227,7 @@ func (m *Middleware) note(ctx context.Context, j judgement) context.Context {
 	if m.observer.observe != nil && !j.cached {
 		ctx = context.WithValue(ctx, firstUseKey{m}, true)
 	}
-	if j.binding != nil {
+	if j.binding != nil && j.binding.used != nil { // or those from further out would be hidden
 		ctx = context.WithValue(ctx, usedKey{}, j.binding.used)
 	}
 	return ctx

@@ -474,14 +474,20 @@ func TestUsedProofs(t *testing.T) {
 	third := newMiddleware(t, iss, withDPoP, store.in)
 	c, memory := newMiddleware(t, iss, withDPoP, separate.in), newMiddleware(t, iss, withDPoP)
 	uncomparable := newMiddleware(t, iss, withDPoP, func(cfg *bearer.Config) { cfg.DPoP.Replay = sliceStore{separate} })
-	off, assertion := newMiddleware(t, iss), newMiddleware(t, iss, func(cfg *bearer.Config) { cfg.Header = "X-Assertion" })
-	another := func(next http.Handler) http.Handler { // a token that is bound to nothing, besides
-		inner := assertion.Handler(next)
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			r.Header.Set("X-Assertion", iss.Token(audience, nil))
-			inner.ServeHTTP(w, r)
-		})
+	off, assertion := newMiddleware(t, iss), newMiddleware(t, iss, func(cfg *bearer.Config) {
+		cfg.Header = "X-Assertion"
+		cfg.Certificate = func(*http.Request) ([]byte, error) { return client.Certificate.Certificate[0], nil }
+	})
+	with := func(claims bearertest.Claims) func(http.Handler) http.Handler { // another token besides
+		return func(next http.Handler) http.Handler {
+			inner := assertion.Handler(next)
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				r.Header.Set("X-Assertion", iss.Token(audience, claims))
+				inner.ServeHTTP(w, r)
+			})
+		}
 	}
+	another, ofCertificate := with(nil), with(certBound(client))
 	failed := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) })
 	anew := func(next http.Handler) http.Handler { // claims of the application's own
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -503,6 +509,7 @@ func TestUsedProofs(t *testing.T) {
 		{"R12: two, with claims of another in between", a.Handler(anew(b.Handler(served))), "200", again, 1},
 		{"R12: two, and one in between that takes no proofs", a.Handler(off.Optional(b.Handler(served))), "200", again, 1},
 		{"R12: two, and one in between with another token", a.Handler(another(b.Handler(served))), "200", again, 1},
+		{"R12: two, and one in between with a token that is bound to a certificate", a.Handler(ofCertificate(b.Handler(served))), "200", again, 1},
 		{"R12: two, and all kinds in between", a.Handler(another(anew(off.Optional(a.Optional(b.Handler(served)))))), "200", again, 1},
 		{"R12: two stores", a.Handler(c.Handler(served)), "200", again, 1},
 		{"R12: two stores and one again", a.Handler(c.Handler(b.Handler(served))), "200", again, 1},
