@@ -19,14 +19,15 @@ type claimsContext struct {
 	context.Context
 	by       *Middleware // that verified it
 	verified *verified
+	cached   bool         // it was verified before; for Config.Observe
 	own      Claims       // the request's copy
 	audience [2]string    // room for its audience, which is seldom longer
 	request  http.Request // the copy of the request that has this context
 }
 
 // newClaimsContext returns a context for a request with the token that v is.
-func newClaimsContext(ctx context.Context, by *Middleware, v *verified) *claimsContext {
-	c := &claimsContext{Context: ctx, by: by, verified: v}
+func newClaimsContext(ctx context.Context, by *Middleware, v *verified, cached bool) *claimsContext {
+	c := &claimsContext{Context: ctx, by: by, verified: v, cached: cached}
 	v.claims(&c.own, c.audience[:0])
 	return c
 }
@@ -41,18 +42,15 @@ func (c *claimsContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// asked returns when Revoked was asked about the token, or the zero time.
+// asked returns when Revoked was asked about the token.
 func (c *claimsContext) asked() time.Time {
 	at, _ := c.Value(askedKey{c.by}).(int64)
 	return time.UnixMicro(at)
 }
 
-// firstUse reports whether the token was not found in the cache, for Config.Observe.
-func (c *claimsContext) firstUse() bool { return c.Value(firstUseKey{c.by}) != nil }
-
 // outcome returns what there is to tell of r, but for the Error.
 func (c *claimsContext) outcome(r *http.Request) Outcome {
-	return Outcome{Request: r, Claims: &c.own, Issuer: c.verified.by.issuer, Cached: !c.firstUse()}
+	return Outcome{Request: r, Claims: &c.own, Issuer: c.verified.by.issuer, Cached: c.cached}
 }
 
 // A plainContext shows claims that no Middleware vouches for, or none, whatever those
@@ -114,10 +112,6 @@ func usedProofs(ctx context.Context) []dpop.Use {
 // askedKey is for when Revoked was asked about the token of a request on behalf of a
 // Middleware: an int64, in microseconds of Unix time.
 type askedKey struct{ by *Middleware }
-
-// firstUseKey is there if a Middleware with Config.Observe has verified a request's
-// token for it, and not found it in its cache.
-type firstUseKey struct{ by *Middleware }
 
 // FromContext returns the claims of the request that ctx belongs to. It reports
 // false where no token was verified: outside of [Middleware.Handler], and

@@ -57,7 +57,7 @@ func (m *Middleware) Optional(next http.Handler) http.Handler { return m.guard(t
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 	if c, _ := m.passed(r.Context()); c != nil {
 		if err := m.checkRevoked(r.Context(), c.verified); err != nil {
-			return m.answer(r.Context(), r, judgement{verified: c.verified, by: c.verified.by, cached: !c.firstUse()}, err)
+			return m.answer(r.Context(), r, judgement{verified: c.verified, by: c.verified.by, cached: c.cached}, err)
 		}
 		return &c.own, nil
 	}
@@ -178,7 +178,7 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	c := newClaimsContext(m.note(r.Context(), j), m, j.verified)
+	c := newClaimsContext(m.note(r.Context(), j), m, j.verified, j.cached)
 	if j.binding != nil {
 		m.bindings.announce(w, r, j.binding)
 	}
@@ -224,9 +224,6 @@ func (m *Middleware) note(ctx context.Context, j judgement) context.Context {
 	if m.asks(j.verified) {
 		ctx = context.WithValue(ctx, askedKey{m}, time.Now().UnixMicro())
 	}
-	if m.observer.observe != nil && !j.cached {
-		ctx = context.WithValue(ctx, firstUseKey{m}, true)
-	}
 	if j.binding != nil && j.binding.used != nil { // or those from further out would be hidden
 		ctx = context.WithValue(ctx, usedKey{}, j.binding.used)
 	}
@@ -263,7 +260,7 @@ func (m *Middleware) passed(ctx context.Context) (c *claimsContext, shown bool) 
 		shown = !top.anonymous // claims from NewContext in between are the caller's own wish
 	}
 	if !shown {
-		c = newClaimsContext(ctx, m, c.verified)
+		c = newClaimsContext(ctx, m, c.verified, c.cached)
 	}
 	return c, shown
 }

@@ -406,6 +406,27 @@ func TestObserveOldKeys(t *testing.T) {
 	})
 }
 
+// A request may outlive its first token and come with another one.
+func TestObserveSecondToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		iss, auth, a := observed(t)
+		first := iss.Token(audience, bearertest.Claims{"exp": time.Now().Add(time.Minute).Unix()})
+		second := iss.Token(audience, nil)
+		verified(t, auth, second)
+		lacking := auth.RequireScope("read")(ok)
+		serve(auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(10 * time.Minute)
+			r.Header.Set("Authorization", "Bearer "+second)
+			auth.Handler(lacking).ServeHTTP(w, r)
+		})), "Bearer "+first)
+		for i, cached := range []bool{false, false, true, true} { // the second one by Verify, the first one, the second one twice
+			if o := a.all[i]; o.Cached != cached {
+				t.Errorf("verdict %d: told %+v, want Cached = %v", i, o, cached)
+			}
+		}
+	})
+}
+
 // Many requests at once are told of one by one.
 func TestObserveByMany(t *testing.T) {
 	var accepted, refused atomic.Int64
