@@ -89,6 +89,9 @@ func ReadProofKey(text string) (*Key, error) {
 	return k, nil
 }
 
+// errNoType needs no making: a document of 1 MiB has room for 350,000 such keys.
+var errNoType = errors.New("\"kty\" is missing")
+
 // read reads the members of a JWK. What is wrong with one of them is for key to
 // say, so that m.KID is set whatever else is wrong. What is inside of the members is not
 // checked again if it was.
@@ -160,6 +163,8 @@ func (m *jwk) key(maxBits int) (*Key, error) {
 	switch {
 	case m.wrongType != "":
 		return nil, fmt.Errorf("%q is not a string", m.wrongType)
+	case m.KTY == "":
+		return nil, errNoType
 	case m.KTY == "oct":
 		return nil, errors.New("a shared secret")
 	case m.CRV == jwkset.CrvX25519: // jwkset would make a key of it, but not where FIPS 140 rules

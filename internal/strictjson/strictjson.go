@@ -50,8 +50,8 @@ type Object struct {
 	LooseBelow bool
 
 	// MaxMembers is how many members there may be, inner objects included. A name
-	// with escapes, which takes longest to read, counts once more for each eight
-	// bytes of it. Zero means any number.
+	// with escapes, which takes longest to read, counts twice, and once more for each
+	// eight bytes of it. Zero means any number.
 	MaxMembers int
 
 	// Name is the current member's name without quotes and escapes, Value its
@@ -255,7 +255,7 @@ func (s *scanner) name(i, depth int, own *names.Set) (string, int) {
 	name := s.text[start+1 : i-1]
 	if depth == 1 || !s.loose {
 		if s.escaped {
-			if s.members += len(name) / 8; s.members > s.most && s.most > 0 {
+			if s.members += 1 + len(name)/8; s.members > s.most && s.most > 0 {
 				return "", s.fail(ErrMembers)
 			}
 			name = unescape(name)
@@ -279,8 +279,8 @@ func (s *scanner) value(i, depth int) int {
 	case '"':
 		return s.str(i)
 	case '{', '[':
-		if s.tooDeep(depth + 1) {
-			return failed
+		if depth >= MaxDepth && (!s.loose || depth >= looseDepth) {
+			return s.fail(ErrDepth)
 		}
 		if s.at(i+1, c+2) { // empty: ] is two behind [, and } is two behind {
 			return i + 2
@@ -331,8 +331,8 @@ arrays:
 		for {
 			switch {
 			case c == '[':
-				if s.tooDeep(depth + open) {
-					return failed
+				if d := depth + open; d > MaxDepth && (!s.loose || d > looseDepth) {
+					return s.fail(ErrDepth)
 				}
 				i, first = i+1, true
 				open++
@@ -353,15 +353,6 @@ arrays:
 		}
 		first = false
 	}
-}
-
-// tooDeep refuses an object or array at a depth that is too much.
-func (s *scanner) tooDeep(depth int) bool {
-	if depth > MaxDepth && !s.loose || depth > looseDepth {
-		s.fail(ErrDepth)
-		return true
-	}
-	return false
 }
 
 // object reads the members of an inner object. It is not part of value, so that

@@ -258,9 +258,11 @@ func TestMaxMembers(t *testing.T) {
 		`{"a":{"b":{"c":{"d":{}}}}}`:        strictjson.ErrMembers,
 		`{"a":[1,2,3,4,5,{},{},{}],"b":""}`: nil,
 		members(4):                          strictjson.ErrMembers,
-		`{"a":{"\u0061\na":1}}`:             nil,
-		`{"a":{"\u0061\u0062\naa":1}}`:      strictjson.ErrMembers, // 16 bytes
+		`{"a":{"\u0061b":1}}`:               nil,
+		`{"\u0061\nb":1}`:                   nil,
+		`{"a":{"\u0061\nb":1}}`:             strictjson.ErrMembers, // 9 bytes
 		`{"\n":0,"0123456789abcdef":1}`:     nil,
+		`{"\n":0,"\t":1}`:                   strictjson.ErrMembers,
 	} {
 		o := strictjson.Object{Text: text, MaxMembers: 3}
 		for o.Next() {
