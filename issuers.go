@@ -43,6 +43,7 @@ func (is *issuers) of(ctx context.Context, t *token, now time.Time) (*verifier, 
 		return nil, nil, err
 	}
 	if v := is.byName(issuer); v != nil {
+		t.routed = true
 		return v, nil, nil
 	}
 	// The header's encoding has not been looked at yet.
@@ -58,11 +59,15 @@ func (is *issuers) of(ctx context.Context, t *token, now time.Time) (*verifier, 
 				return nil, nil, issuerUnavailable(issuer, err)
 			}
 			if found != nil {
+				t.routed = true
 				return found.by, found, nil
 			}
 		}
 	}
 	c := &cause{reason: "issuer", claim: "iss", got: clip.String(issuer), want: is.names}
+	if len(issuer) > maxIssuer {
+		return nil, nil, c // like none
+	}
 	if v := is.byName(otherSlash(issuer)); v != nil {
 		c.want, c.hint = v.issuer, clip.BySlash
 	}

@@ -37,6 +37,7 @@ type token struct {
 	payload   []byte
 	signature []byte
 	scratch   *scratch // nil if nothing is decoded
+	routed    bool     // its unverified "iss" has been looked at, and names the verifier's issuer
 }
 
 // A scratch is the memory that the verification of one token needs and that

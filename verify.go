@@ -85,12 +85,15 @@ func (v *verifier) verify(ctx context.Context, t *token, now time.Time) (*verifi
 // await returns the keys that get waits for, and may ask the issuer for: not for a
 // token that says itself that it is another's.
 func (v *verifier) await(t *token, get func() (*jwks.Set, error)) (*jwks.Set, error) {
-	issuer, known, err := t.unverifiedIssuer()
-	if err != nil {
-		return nil, err
-	}
-	if known && !v.mayBe(issuer) {
-		return nil, &cause{reason: "issuer", claim: "iss", got: clip.String(issuer), want: v.issuer, hint: v.issuerHint(issuer)}
+	if !t.routed {
+		issuer, known, err := t.unverifiedIssuer()
+		if err != nil {
+			return nil, err
+		}
+		if known && !v.mayBe(issuer) {
+			return nil, &cause{reason: "issuer", claim: "iss", got: clip.String(issuer), want: v.issuer, hint: v.issuerHint(issuer)}
+		}
+		t.routed = true
 	}
 	t.free()
 	set, err := get()

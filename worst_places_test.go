@@ -91,6 +91,10 @@ func places(t testing.TB, log *slog.Logger) []place {
 	}
 	single := middleware(iss)
 	or := single.Or(middleware(bearertest.NewIssuer("https://other.example.com/")))
+	for i := range 10 { // alike as far as strangers choose
+		tenants := bearertest.NewIssuer(fmt.Sprintf("https://login.example.org/{tenantid}/%d", i))
+		or = or.Or(middleware(tenants, func(c *bearer.Config) { c.Issuer, c.IssuerTemplate = "", tenants.URL }))
+	}
 	find := middleware(iss, func(c *bearer.Config) {
 		c.FindIssuer = func(context.Context, string) (*bearer.Middleware, error) { return nil, nil }
 	})
