@@ -163,6 +163,23 @@ func TestFormFilesAreRemoved(t *testing.T) {
 	}
 }
 
+// A form that is taken away inside is gone outside.
+func TestFormTakenAway(t *testing.T) {
+	iss, auth := newAuth(t)
+	forget := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { r.Form, r.PostForm = nil, nil })
+	for name, wrap := range wrappers(iss, auth) {
+		r := httptest.NewRequest("GET", "/?q=1", nil)
+		r.Header.Set("Authorization", "Bearer "+iss.Token(audience, bearertest.Claims{"scope": "a"}))
+		if err := r.ParseForm(); err != nil {
+			t.Fatal(err)
+		}
+		wrap(forget).ServeHTTP(httptest.NewRecorder(), r)
+		if r.Form != nil || r.PostForm != nil {
+			t.Errorf("%s: the forms outside are %v and %v, want none", name, r.Form, r.PostForm)
+		}
+	}
+}
+
 // The pattern is there outside, also after a panic: access logs want it most then.
 func TestPatternOfPanic(t *testing.T) {
 	iss, auth := newAuth(t)
