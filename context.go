@@ -2,6 +2,8 @@ package bearer
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -42,6 +44,10 @@ func (c *claimsContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
+// Format writes what c is and no more, whatever the verb: the token and its claims are
+// inside, and contexts get into logs.
+func (c *claimsContext) Format(f fmt.State, _ rune) { io.WriteString(f, "bearer.claimsContext") }
+
 // asked returns when Revoked was asked about the token.
 func (c *claimsContext) asked() time.Time {
 	at, _ := c.Value(askedKey{c.by}).(int64)
@@ -60,6 +66,9 @@ type plainContext struct {
 	claims    *Claims
 	anonymous bool // a request's without credentials; otherwise from NewContext
 }
+
+// Format is as that of a claimsContext.
+func (c *plainContext) Format(f fmt.State, _ rune) { io.WriteString(f, "bearer.plainContext") }
 
 func (c *plainContext) Value(key any) any {
 	if key == claimsKey {

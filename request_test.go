@@ -278,6 +278,30 @@ func TestExpectContinue(t *testing.T) {
 	}
 }
 
+// Contexts get into logs. What they carry does not.
+func TestContextIsPrintable(t *testing.T) {
+	var printed []string
+	look := func(r *http.Request) {
+		ctx := r.Context()
+		for _, ctx := range []context.Context{ctx, context.WithoutCancel(ctx), bearer.NewContext(ctx, &bearer.Claims{Subject: "alice"})} {
+			printed = append(printed, fmt.Sprintf("%v %+v %#v %s %d", ctx, ctx, ctx, ctx, ctx))
+		}
+	}
+	iss, auth := newAuth(t, func(c *bearer.Config) {
+		c.ErrorHandler = func(_ http.ResponseWriter, r *http.Request, _ *bearer.Error) { look(r) }
+	})
+	token := iss.Token(audience, bearertest.Claims{"sub": "alice"})
+	serve(auth.Handler(auth.Require(func(r *http.Request, _ *bearer.Claims) error { look(r); return errors.New("no") })(ok)), "Bearer "+token)
+	if len(printed) != 6 {
+		t.Fatalf("%d contexts, want 6", len(printed))
+	}
+	for _, s := range printed {
+		if strings.Contains(s, "alice") || strings.Contains(s, token[:20]) {
+			t.Errorf("a context has the token or its claims in its text: %s", s)
+		}
+	}
+}
+
 // Middlewares within each other each show their own verdict: to handlers, checks
 // and ErrorHandlers alike.
 func TestMiddlewaresWithinEachOther(t *testing.T) {
