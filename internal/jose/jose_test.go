@@ -202,8 +202,9 @@ func TestNumericDate(t *testing.T) {
 		{strictjson.Value("1800000000.0" + strings.Repeat("0", 52)), time.Unix(1800000000, 0), true},
 		{strictjson.Value("1800000000.0" + strings.Repeat("0", 53)), time.Time{}, false}, // 65 bytes
 		{strictjson.Value("1800000000" + strings.Repeat("0", 90) + "e-90"), time.Time{}, false},
-		{"1800000000e-00", time.Unix(1800000000, 0), true},
-		{"1800000000e-000", time.Time{}, false},
+		{"1800000000e-000", time.Unix(1800000000, 0), true},
+		{"1.8e+009", time.Unix(1800000000, 0), true}, // as C on Windows wrote it
+		{"0.0e100", time.Time{}, false},
 		{"1e99", time.Time{}, false},
 		{"1e-99", time.Unix(0, 0), true},
 		{"1e400", time.Time{}, false},
