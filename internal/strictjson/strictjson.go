@@ -336,6 +336,9 @@ arrays:
 				}
 				i, first = i+1, true
 				open++
+				if s.at(i, '[') {
+					continue
+				}
 				continue arrays
 			case c <= '9' && c != '"':
 				i = s.number(i)
