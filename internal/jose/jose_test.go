@@ -1,6 +1,7 @@
 package jose_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -73,12 +74,20 @@ func TestThumbprint(t *testing.T) {
 func TestReadKey(t *testing.T) {
 	b := func(more string) string { return ecJWK + more + "}" }
 	r := func(n, e string) string { return `{"kty":"RSA","n":"` + n + `","e":"` + e + `"}` }
+	others := func(n int) (more string) {
+		for i := range n {
+			more += fmt.Sprintf(`,"m%d":0`, i)
+		}
+		return more
+	}
 	for _, tt := range []struct {
 		name, text    string
 		issuer, proof bool
 	}{
 		{"as it is", b(``), true, true},
 		{"other members", b(`,"kid":"k","x5t":"?","ext":true`), true, true},
+		{"64 members", b(others(60)), true, true},
+		{"65 members", b(others(61)), true, false},
 		{"null members", b(`,"alg":null,"kid":null,"use":null,"n":null,"key_ops":null,"x5c":null`), true, true},
 		{"empty arrays", b(`,"key_ops":[],"x5c":[],"alg":[],"oth":[]`), true, true},
 		{"private member", b(`,"d":"AQAB"`), false, false},

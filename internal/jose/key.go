@@ -24,6 +24,8 @@ const (
 	maxRSAProofBits = 4096 // for a key that a stranger chose
 )
 
+const maxProofMembers = 64 // of such a key; those that have a meaning are a dozen
+
 // A Key is a public key for signatures. It does not change.
 type Key struct {
 	ID              string   // "kid"; empty if the key has none
@@ -59,7 +61,7 @@ type jwk struct {
 // that their type has. The key id is returned with an error too, as far as it
 // could be read.
 func ReadKey(text string) (k *Key, kid string, err error) {
-	m, err := read(text, false)
+	m, err := read(strictjson.Object{Text: text})
 	if err != nil {
 		return nil, m.KID, err
 	}
@@ -70,9 +72,10 @@ func ReadKey(text string) (k *Key, kid string, err error) {
 // ReadProofKey reads the JWK in a DPoP proof (RFC 9449, section 4.2). A stranger
 // chose it, so more is asked of it than of an issuer's key: no member of a private
 // key, whatever its value; each number in its one canonical encoding; RSA of 4096
-// bits at most. The text is a value that an [strictjson.Object] has handed out, or empty.
+// bits at most; 64 members. The text is a value that a [strictjson.Object] has handed out,
+// or empty, so that what is inside of the members need not be checked again.
 func ReadProofKey(text string) (*Key, error) {
-	m, err := read(text, true)
+	m, err := read(strictjson.Object{Text: text, LooseBelow: true, MaxMembers: maxProofMembers})
 	if err != nil {
 		return nil, err
 	}
@@ -93,9 +96,8 @@ func ReadProofKey(text string) (*Key, error) {
 var errNoType = errors.New("\"kty\" is missing")
 
 // read reads the members of a JWK. What is wrong with one of them is for key to
-// say, so that m.KID is set whatever else is wrong. What is inside of the members is not
-// checked again if it was.
-func read(text string, checked bool) (m jwk, err error) {
+// say, so that m.KID is set whatever else is wrong.
+func read(o strictjson.Object) (m jwk, err error) {
 	str := func(v strictjson.Value, name string) string {
 		text, ok := v.Text()
 		if !ok {
@@ -103,7 +105,6 @@ func read(text string, checked bool) (m jwk, err error) {
 		}
 		return text
 	}
-	o := strictjson.Object{Text: text, LooseBelow: checked}
 	for o.Next() {
 		absent := o.Value.IsAbsent()
 		switch o.Name {
