@@ -59,9 +59,10 @@ func BenchmarkWorst(b *testing.B) {
 				continue
 			}
 			b.Run(setting.name+p.name, func(b *testing.B) {
-				// Large ones are searched for in small.
-				g := search(300, []int{1, 64, 1 << 14}, func(g genome) float64 {
-					a := p.make(g, min(p.room, decodedRoom))
+				// Those of documents are searched for in small.
+				most := decodedRoom * setting.times
+				g := search(300/setting.times, []int{1, 64, 1 << 14}, func(g genome) float64 {
+					a := p.make(g, min(p.room*setting.times, most))
 					if a.work == nil {
 						return 0
 					}
