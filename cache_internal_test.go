@@ -17,7 +17,7 @@ func TestCachePlaces(t *testing.T) {
 	for n := 1; n <= ways; n++ {
 		token := fmt.Sprint("token ", n)
 		v := &verified{until: math.MaxInt64, key: new(jwks.Key)}
-		v.write(&[numParts]string{token}, nil)
+		v.write(token, new([numParts][]byte), nil)
 		for range 5 {
 			c.put(token, v, time.Now())
 		}

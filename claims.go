@@ -62,17 +62,17 @@ func (c *Claims) Decode(v any) error {
 		return errors.New("bearer: Decode: the claims did not come from a token")
 	}
 	text := c.token.payload()
-	if all := string(text); hasImpostor(all) {
+	if hasImpostor(text) {
+		o := strictjson.Object{Text: text}
 		text = []byte{'{'}
-		o := strictjson.Object{Text: all}
 		for o.Next() {
-			if impostor(o.Name) {
+			if impostor(string(o.Name)) {
 				continue
 			}
 			if len(text) > 1 {
 				text = append(text, ',')
 			}
-			text = appendJSON(text, o.Name)
+			text = appendJSON(text, string(o.Name))
 			text = append(append(text, ':'), o.Value...)
 		}
 		text = append(text, '}')
@@ -80,10 +80,10 @@ func (c *Claims) Decode(v any) error {
 	return json.Unmarshal(text, v)
 }
 
-func hasImpostor(payload string) bool {
+func hasImpostor(payload []byte) bool {
 	o := strictjson.Object{Text: payload}
 	for o.Next() {
-		if impostor(o.Name) {
+		if impostor(string(o.Name)) {
 			return true
 		}
 	}
@@ -118,20 +118,20 @@ type confirmation struct {
 
 // readConfirmation reads the "cnf" claim, and what it binds the token to. A thumbprint
 // that is no string is one that nothing has.
-func readConfirmation(v strictjson.Value) (cnf confirmation, key, certificate string) {
+func readConfirmation(v strictjson.Value) (cnf confirmation, key, certificate []byte) {
 	if v.Kind() != '{' {
 		cnf.other = true
 		return
 	}
-	o := strictjson.Object{Text: string(v)}
+	o := strictjson.Object{Text: v}
 	for o.Next() {
-		switch o.Name {
+		switch string(o.Name) {
 		case "jkt":
 			cnf.key = true
-			key, _ = o.Value.Text()
+			key, _ = o.Value.Bytes()
 		case "x5t#S256":
 			cnf.certificate = true
-			certificate, _ = o.Value.Text()
+			certificate, _ = o.Value.Bytes()
 		case "jwk", "jwe", "jku", "kid": // RFC 7800, sections 3.2 to 3.5
 			cnf.other = true
 		}
@@ -151,11 +151,11 @@ func (v *verified) scopeHint() string {
 	if v.claim(partScope) != "" {
 		return ""
 	}
-	o := strictjson.Object{Text: string(v.payload())}
+	o := strictjson.Object{Text: v.payload()}
 	for o.Next() {
-		switch o.Name {
+		switch string(o.Name) {
 		case "permissions", "roles", "realm_access", "groups":
-			return "the token has no scopes but \"" + o.Name + "\": Config.ScopeClaims can read it"
+			return "the token has no scopes but \"" + string(o.Name) + "\": Config.ScopeClaims can read it"
 		}
 	}
 	return ""
@@ -250,10 +250,12 @@ type lookup struct {
 }
 
 // may tells most names apart that see has no use for, at next to no cost.
-func (l *lookup) may(name string) bool { return name != "" && l.path != "" && name[0] == l.path[0] }
+func (l *lookup) may(name []byte) bool {
+	return len(name) > 0 && l.path != "" && name[0] == l.path[0]
+}
 
-func (l *lookup) see(name string, value strictjson.Value) {
-	if len(name) > l.matched && strings.HasPrefix(l.path, name) &&
+func (l *lookup) see(name []byte, value strictjson.Value) {
+	if len(name) > l.matched && strings.HasPrefix(l.path, string(name)) &&
 		(len(name) == len(l.path) || l.path[len(name)] == '.') {
 		l.value, l.matched = value, len(name)
 	}
@@ -262,7 +264,7 @@ func (l *lookup) see(name string, value strictjson.Value) {
 func (l *lookup) find() (strictjson.Value, bool) {
 	for l.matched > 0 && l.matched < len(l.path) {
 		inner := lookup{path: l.path[l.matched+1:]}
-		o := strictjson.Object{Text: string(l.value)}
+		o := strictjson.Object{Text: l.value}
 		for o.Next() {
 			inner.see(o.Name, o.Value)
 		}
@@ -273,15 +275,15 @@ func (l *lookup) find() (strictjson.Value, bool) {
 
 // readAudience reads a string or an array of strings (RFC 7519, section 4.1.3), and
 // appends them to audience, which is empty.
-func readAudience(v strictjson.Value, audience []string) ([]string, bool) {
-	if text, ok := v.Text(); ok {
+func readAudience(v strictjson.Value, audience [][]byte) ([][]byte, bool) {
+	if text, ok := v.Bytes(); ok {
 		return append(audience, text), true
 	}
 	if v.Kind() != '[' {
 		return nil, false
 	}
 	for e := range v.Elements() {
-		text, ok := e.Text()
+		text, ok := e.Bytes()
 		if !ok {
 			return nil, false
 		}

@@ -51,8 +51,7 @@ func (is *issuers) of(ctx context.Context, t *token, now time.Time) (*verifier, 
 		return nil, nil, &cause{reason: "malformed", err: errEncoding, detail: "the header is not base64url"}
 	}
 	if len(is.finders) > 0 && isSane(issuer) {
-		issuer = strings.Clone(issuer) // it may be kept, and the payload it stands in must not
-		t.free()                       // thousands may wait
+		t.free() // thousands may wait
 		for _, f := range is.finders {
 			found, err := f.of(ctx, issuer, now)
 			if err != nil {

@@ -1,6 +1,7 @@
 package bearer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"iter"
@@ -61,16 +62,16 @@ func (s Scope) All() iter.Seq[string] {
 // issuers write it. Whatever is not a scope name grants nothing. In particular
 // an element of an array with a space in it is dropped and not split: its
 // issuer meant one name, not several.
-func readScope(v strictjson.Value) Scope {
-	if text, ok := v.Text(); ok {
+func readScope(v strictjson.Value) []byte {
+	if text, ok := v.Bytes(); ok {
 		if canonicalScope(text) {
-			return Scope(text)
+			return text
 		}
-		return joinScope(strings.SplitSeq(text, " "), len(v))
+		return joinScope(bytes.SplitSeq(text, []byte(" ")), len(v))
 	}
-	return joinScope(func(yield func(string) bool) {
+	return joinScope(func(yield func([]byte) bool) {
 		for e := range v.Elements() {
-			if name, ok := e.Text(); ok && !yield(name) {
+			if name, ok := e.Bytes(); ok && !yield(name) {
 				return
 			}
 		}
@@ -79,8 +80,8 @@ func readScope(v strictjson.Value) Scope {
 
 // joinScope returns those of all that are scope names, each once. They take no
 // more than size bytes.
-func joinScope(all iter.Seq[string], size int) Scope {
-	var b strings.Builder
+func joinScope(all iter.Seq[[]byte], size int) []byte {
+	var joined []byte
 	var seen names.Stack
 	var set names.Set
 	defer seen.Release()
@@ -88,19 +89,19 @@ func joinScope(all iter.Seq[string], size int) Scope {
 		if !isScopeName(name) || !seen.Add(&set, name) {
 			continue
 		}
-		if b.Len() == 0 {
-			b.Grow(size)
+		if joined == nil {
+			joined = make([]byte, 0, size)
 		} else {
-			b.WriteByte(' ')
+			joined = append(joined, ' ')
 		}
-		b.WriteString(name)
+		joined = append(joined, name...)
 	}
-	return Scope(b.String())
+	return joined
 }
 
 // canonicalScope reports whether text is the wire form of a Scope as it stands,
 // as it nearly always is.
-func canonicalScope(text string) bool {
+func canonicalScope(text []byte) bool {
 	var seen names.Stack
 	var set names.Set
 	defer seen.Release()
@@ -113,8 +114,8 @@ func canonicalScope(text string) bool {
 			continue
 		}
 		name := text[start:i]
-		if name == "" {
-			return text == ""
+		if len(name) == 0 {
+			return len(text) == 0
 		}
 		if !seen.Add(&set, name) {
 			return false
@@ -125,13 +126,13 @@ func canonicalScope(text string) bool {
 }
 
 // isScopeName reports whether s is a scope-token (RFC 6749, section 3.3).
-func isScopeName(s string) bool {
+func isScopeName[T string | []byte](s T) bool {
 	for i := range len(s) {
 		if !isScopeByte(s[i]) {
 			return false
 		}
 	}
-	return s != ""
+	return len(s) > 0
 }
 
 func isScopeByte(c byte) bool { return ' ' < c && c <= '~' && c != '"' && c != '\\' }

@@ -188,9 +188,9 @@ func (t *token) readHeader(algorithms, types []string) (*header, error) {
 		}
 		return text
 	}
-	o := strictjson.Object{Text: string(text), MaxMembers: maxParameters}
+	o := strictjson.Object{Text: text, MaxMembers: maxParameters}
 	for o.Next() {
-		switch o.Name {
+		switch string(o.Name) {
 		case "alg":
 			alg = str(o.Value, "alg")
 		case "typ":
@@ -198,7 +198,7 @@ func (t *token) readHeader(algorithms, types []string) (*header, error) {
 		case "kid":
 			kid, hasKID = str(o.Value, "kid"), true
 		case "crit", "b64":
-			forbidden = o.Name
+			forbidden = string(o.Name)
 		case "nonce":
 			nonce = true
 		}
@@ -312,8 +312,8 @@ func (t *token) unverifiedIssuer() (issuer string, known bool, err error) {
 	if err := t.decode(); err != nil {
 		return "", false, err
 	}
-	iss, known := strictjson.Find(string(t.payload), "iss", maxUnverified)
-	if iss != "" {
+	iss, known := strictjson.Find(t.payload, "iss", maxUnverified)
+	if iss != nil {
 		issuer, _ = someText(iss)
 	}
 	return issuer, known, nil

@@ -48,9 +48,10 @@ const (
 	numParts
 )
 
-// write sets the text of v.
-func (v *verified) write(parts *[numParts]string, audience []string) {
-	n := 0
+// write sets the text of v to the token, the other parts, of which the first is empty, and
+// the audience.
+func (v *verified) write(token string, parts *[numParts][]byte, audience [][]byte) {
+	n := len(token)
 	for i, part := range parts {
 		n += len(part)
 		v.ends[i] = uint32(n)
@@ -61,14 +62,15 @@ func (v *verified) write(parts *[numParts]string, audience []string) {
 	// A copy in any case: the token may stand in a buffer that its owner uses again.
 	var b strings.Builder
 	b.Grow(n)
+	b.WriteString(token)
 	for _, part := range parts {
-		b.WriteString(part)
+		b.Write(part)
 	}
 	for _, value := range audience {
 		var length [4]byte
 		binary.LittleEndian.PutUint32(length[:], uint32(len(value)))
 		b.Write(length[:])
-		b.WriteString(value)
+		b.Write(value)
 	}
 	v.text, v.size = b.String(), uint32(b.Cap())
 }

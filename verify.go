@@ -187,10 +187,10 @@ func (v *verifier) accepts(c *Claims, issuer string, now time.Time) bool {
 // scan reads the claims of t into out, and judges nothing but their types. It returns
 // the tenant besides.
 func (v *verifier) scan(t *token, out *verified) (tenant string, err error) {
-	var parts [numParts]string
-	wrongType := "" // a claim of another type than it must have
-	text := func(v strictjson.Value, name string) string {
-		text, ok := v.Text()
+	var parts [numParts][]byte // of the token's scratch: out.write copies them
+	wrongType := ""            // a claim of another type than it must have
+	text := func(v strictjson.Value, name string) []byte {
+		text, ok := v.Bytes()
 		if !ok {
 			wrongType = name
 		}
@@ -210,9 +210,9 @@ func (v *verifier) scan(t *token, out *verified) (tenant string, err error) {
 		scopes = append(scopes, lookup{path: path})
 	}
 
-	o := strictjson.Object{Text: string(t.payload)}
+	o := strictjson.Object{Text: t.payload}
 	for o.Next() {
-		switch o.Name {
+		switch string(o.Name) {
 		case "iss":
 			parts[partIssuer] = text(o.Value, "iss")
 		case "sub":
@@ -230,7 +230,7 @@ func (v *verifier) scan(t *token, out *verified) (tenant string, err error) {
 		case "cnf":
 			out.cnf, parts[partKey], parts[partCert] = readConfirmation(o.Value)
 		case "acr":
-			parts[partACR], _ = o.Value.Text()
+			parts[partACR], _ = o.Value.Bytes()
 		case "auth_time":
 			if t, ok := jose.NumericDate(o.Value); ok {
 				out.login = t.UTC()
@@ -238,8 +238,8 @@ func (v *verifier) scan(t *token, out *verified) (tenant string, err error) {
 		case "nonce", "at_hash":
 			out.idToken = true
 		case "client_id", "azp", "cid", "appid":
-			if id, ok := o.Value.Text(); ok {
-				if rank := slices.Index(clientClaims, o.Name); rank < client {
+			if id, ok := o.Value.Bytes(); ok {
+				if rank := slices.Index(clientClaims, string(o.Name)); rank < client {
 					client, parts[partClient] = rank, id
 				}
 			}
@@ -257,8 +257,8 @@ func (v *verifier) scan(t *token, out *verified) (tenant string, err error) {
 		return "", &cause{reason: "malformed", detail: "the payload is " + err.Error()}
 	}
 	var (
-		values []string
-		room   [2]string // for the API and the issuer itself, often
+		values [][]byte
+		room   [2][]byte // for the API and the issuer itself, often
 	)
 	if aud, ok := audience.find(); ok {
 		if values, ok = readAudience(aud, room[:0]); !ok {
@@ -270,12 +270,11 @@ func (v *verifier) scan(t *token, out *verified) (tenant string, err error) {
 	}
 	for i := range scopes {
 		if value, ok := scopes[i].find(); ok {
-			parts[partScope] = string(readScope(value))
+			parts[partScope] = readScope(value)
 			break
 		}
 	}
-	parts[partToken] = t.text
-	out.write(&parts, values)
+	out.write(t.text, &parts, values)
 	return tenant, nil
 }
 

@@ -281,7 +281,7 @@ func documents(t testing.TB, log *slog.Logger) []place {
 // reachesIssuer reports whether the payload says whose it is, to who looks for it as
 // the verifier does.
 func reachesIssuer(payload string) bool {
-	_, ok := strictjson.Find(payload, "iss", 1024)
+	_, ok := strictjson.Find([]byte(payload), "iss", 1024)
 	return ok
 }
 

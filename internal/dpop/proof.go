@@ -69,9 +69,9 @@ func (v *Verifier) Parse(fields []string) (*Proof, error) {
 		}
 		return nil, badProof("proof_form", "not three parts with dots between them")
 	}
-	var room [maxProof * 3 / 4]byte
 	decode := func(part string) ([]byte, bool) {
-		n, ok := base64url.Decode(room[:], part)
+		room := make([]byte, (len(part)+1)*3/4)
+		n, ok := base64url.Decode(room, part)
 		return room[:n], ok
 	}
 	p := &Proof{encoded: compact.Header, signed: compact.Signed}
@@ -80,7 +80,7 @@ func (v *Verifier) Parse(fields []string) (*Proof, error) {
 		if !ok {
 			return nil, badProof("proof_form", "the header is not base64url")
 		}
-		if err := p.readHeader(string(header), v.algorithms); err != nil {
+		if err := p.readHeader(header, v.algorithms); err != nil {
 			return nil, err
 		}
 	}
@@ -88,32 +88,31 @@ func (v *Verifier) Parse(fields []string) (*Proof, error) {
 	if !ok {
 		return nil, badProof("proof_form", "the payload is not base64url")
 	}
-	if err := p.readClaims(string(payload)); err != nil {
+	if err := p.readClaims(payload); err != nil {
 		return nil, err
 	}
-	signature, ok := decode(compact.Signature)
-	if !ok {
+	if p.signature, ok = decode(compact.Signature); !ok {
 		return nil, badProof("proof_form", "the signature is not base64url")
 	}
-	p.signature = slices.Clone(signature)
 	return p, nil
 }
 
 // readHeader reads the JOSE header. Names and places of other keys ("kid", "jku",
 // "x5u", "x5c") are ignored: "jwk" is the proof's key.
-func (h *header) readHeader(text string, accepted []string) error {
-	var typ, alg, jwk, extension string
+func (h *header) readHeader(text []byte, accepted []string) error {
+	var typ, alg, extension string
+	var jwk strictjson.Value
 	o := strictjson.Object{Text: text, MaxMembers: maxMembers}
 	for o.Next() {
-		switch o.Name {
+		switch string(o.Name) {
 		case "typ":
 			typ, _ = o.Value.Text()
 		case "alg":
 			alg, _ = o.Value.Text()
 		case "jwk":
-			jwk = string(o.Value)
+			jwk = o.Value
 		case "crit", "b64":
-			extension = o.Name
+			extension = string(o.Name)
 		}
 	}
 	if err := o.Err(); err != nil {
@@ -187,7 +186,7 @@ func (h *headers) keep(encoded string, read header) {
 }
 
 // readClaims reads the payload.
-func (c *claims) readClaims(text string) error {
+func (c *claims) readClaims(text []byte) error {
 	badDate := ""
 	date := func(v strictjson.Value, name string) time.Time {
 		t, ok := jose.NumericDate(v)
@@ -198,7 +197,7 @@ func (c *claims) readClaims(text string) error {
 	}
 	o := strictjson.Object{Text: text, MaxMembers: maxMembers}
 	for o.Next() {
-		switch o.Name {
+		switch string(o.Name) {
 		case "jti":
 			c.id, _ = o.Value.Text()
 		case "htm":

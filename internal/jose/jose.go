@@ -88,8 +88,14 @@ func NumericDate(v strictjson.Value) (time.Time, bool) {
 	if c := v.Kind(); c < '0' || '9' < c || len(v) > maxDate {
 		return time.Time{}, false
 	}
-	if seconds, err := strconv.ParseUint(string(v), 10, 64); err == nil {
-		return time.Unix(int64(min(seconds, math.MaxInt64)), 0), seconds <= MaxNumericDate
+	// As nearly all are: 50 instructions in place of 260.
+	whole, digits := int64(0), len(v) < 19 // and so no overflow
+	for _, c := range v {
+		digits = digits && '0' <= c && c <= '9'
+		whole = whole*10 + int64(c-'0')
+	}
+	if digits {
+		return time.Unix(whole, 0), whole <= MaxNumericDate
 	}
 	if i := strings.IndexAny(string(v), "eE"); i >= 0 && len(strings.TrimLeft(string(v[i+1:]), "+-0")) > maxExponent {
 		return time.Time{}, false
@@ -98,6 +104,6 @@ func NumericDate(v strictjson.Value) (time.Time, bool) {
 	if err != nil || seconds > MaxNumericDate {
 		return time.Time{}, false
 	}
-	whole, fraction := math.Modf(seconds)
-	return time.Unix(int64(whole), int64(fraction*1e9)), true
+	integer, fraction := math.Modf(seconds)
+	return time.Unix(int64(integer), int64(fraction*1e9)), true
 }

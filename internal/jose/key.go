@@ -60,7 +60,7 @@ type jwk struct {
 // that are null or empty arrays count as absent: some issuers write every member
 // that their type has. The key id is returned with an error too, as far as it
 // could be read.
-func ReadKey(text string) (k *Key, kid string, err error) {
+func ReadKey(text []byte) (k *Key, kid string, err error) {
 	m, err := read(strictjson.Object{Text: text})
 	if err != nil {
 		return nil, m.KID, err
@@ -74,7 +74,7 @@ func ReadKey(text string) (k *Key, kid string, err error) {
 // key, whatever its value; each number in its one canonical encoding; RSA of 4096
 // bits at most; 64 members. The text is a value that a [strictjson.Object] has handed out,
 // or empty, so that what is inside of the members need not be checked again.
-func ReadProofKey(text string) (*Key, error) {
+func ReadProofKey(text []byte) (*Key, error) {
 	m, err := read(strictjson.Object{Text: text, LooseBelow: true, MaxMembers: maxProofMembers})
 	if err != nil {
 		return nil, err
@@ -107,21 +107,21 @@ func read(o strictjson.Object) (m jwk, err error) {
 	}
 	for o.Next() {
 		absent := o.Value.IsAbsent()
-		switch o.Name {
+		switch string(o.Name) {
 		case "d", "p", "q", "dp", "dq", "qi", "oth", "k":
 			// RFC 7518, sections 6.2.2, 6.3.2 and 6.4.
 			if !absent {
-				m.private = o.Name
+				m.private = string(o.Name)
 			}
-			if o.Name != "oth" || o.Value.Kind() == 'n' {
-				m.privateName = o.Name
+			if string(o.Name) != "oth" || o.Value.Kind() == 'n' {
+				m.privateName = string(o.Name)
 			}
 			continue
 		}
 		if absent {
 			continue
 		}
-		switch o.Name {
+		switch string(o.Name) {
 		case "kty":
 			m.KTY = jwkset.KTY(str(o.Value, "kty"))
 		case "crv":

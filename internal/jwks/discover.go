@@ -150,9 +150,9 @@ func (j *job) metadata(ctx context.Context, from string) (location string, err e
 	}
 	var named string
 	isNamed := false
-	o := strictjson.Object{Text: d.text}
+	o := strictjson.Object{Text: []byte(d.text)}
 	for o.Next() {
-		switch o.Name {
+		switch string(o.Name) {
 		case "issuer":
 			named, isNamed = o.Value.Text()
 		case "jwks_uri":

@@ -87,15 +87,15 @@ func readSet(document string, accepted []string, old *Set) (*Set, error) {
 	groups := make(map[selector][]*Key)
 	hasKey := false
 	// What is wrong inside of a key is wrong with that key only.
-	o := strictjson.Object{Text: document, LooseBelow: true}
+	o := strictjson.Object{Text: []byte(document), LooseBelow: true}
 	for o.Next() {
-		if o.Name != "keys" {
+		if string(o.Name) != "keys" {
 			continue
 		}
 		for element := range o.Value.Elements() {
-			k, kid, err := readKey(strings.Clone(string(element)), accepted) // a key that stays must not keep the document
+			k, kid, err := readKey(element, accepted)
 			if kid != "" {
-				s.listed[strings.Clone(kid)] = true
+				s.listed[kid] = true
 			}
 			hasKey = hasKey || err == nil || isKey(element)
 			if err != nil {
@@ -139,9 +139,9 @@ func readSet(document string, accepted []string, old *Set) (*Set, error) {
 // isKey reports whether an element of a JWK set is a key, if perhaps one that
 // cannot be used: an object with a key type (RFC 7517, section 4.1).
 func isKey(element strictjson.Value) bool {
-	o := strictjson.Object{Text: string(element), LooseBelow: true}
+	o := strictjson.Object{Text: element, LooseBelow: true}
 	for o.Next() {
-		if kty, ok := o.Value.Text(); ok && o.Name == "kty" && kty != "" {
+		if kty, ok := o.Value.Text(); ok && string(o.Name) == "kty" && kty != "" {
 			return true
 		}
 	}
@@ -150,7 +150,7 @@ func isKey(element strictjson.Value) bool {
 
 // readKey reads one element of a JWK set. The key id is returned with an error
 // too, as far as it could be read.
-func readKey(text string, accepted []string) (*Key, string, error) {
+func readKey(text []byte, accepted []string) (*Key, string, error) {
 	k, kid, err := jose.ReadKey(text)
 	if err != nil {
 		return nil, kid, err

@@ -343,7 +343,7 @@ func TestManyCandidates(t *testing.T) {
 func lastKey(t *testing.T, iss *bearertest.Issuer) *ecdsa.PublicKey {
 	iss.SetKeys(nil)
 	keys := published(t, iss)
-	k, _, err := jose.ReadKey(string(keys[len(keys)-1]))
+	k, _, err := jose.ReadKey(keys[len(keys)-1])
 	if err != nil {
 		t.Fatal(err)
 	}

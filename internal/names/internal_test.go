@@ -13,7 +13,7 @@ func TestCompared(t *testing.T) {
 		for range 1000 / size {
 			set := s.Inner()
 			for i := range size {
-				if !s.Add(&set, fmt.Sprintf("a%03dz", i)) {
+				if !s.Add(&set, fmt.Appendf(nil, "a%03dz", i)) {
 					t.Fatalf("sets of %d: the %dth name is not new", size, i)
 				}
 			}

@@ -4,6 +4,7 @@
 package names
 
 import (
+	"bytes"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -13,7 +14,7 @@ import (
 // nested objects are. The zero value is empty. The first few names are kept in it and
 // need no memory of their own.
 type Stack struct {
-	few      [40]string // of the sets that are open, the outermost first
+	few      [40][]byte // of the sets that are open, the outermost first
 	n        int        // of them
 	compared int        // names with one another, so far
 	table    *table     // the names of all larger sets; nil if there are none
@@ -38,8 +39,9 @@ func (s *Stack) Inner() Set { return Set{from: s.n} }
 // Leave forgets set, which was the innermost one.
 func (s *Stack) Leave(set *Set) { s.n = set.from }
 
-// Add adds name to set, the innermost one, and reports whether it is new there.
-func (s *Stack) Add(set *Set, name string) bool {
+// Add adds name to set, the innermost one, and reports whether it is new there. The name
+// must not change as long as the set is open.
+func (s *Stack) Add(set *Set, name []byte) bool {
 	if set.number == 0 {
 		h := byte(0)
 		if len(name) > 0 {
@@ -49,7 +51,7 @@ func (s *Stack) Add(set *Set, name string) bool {
 		if *filter&bit != 0 {
 			own := s.few[set.from:s.n]
 			s.compared += len(own)
-			if slices.Contains(own, name) {
+			if slices.ContainsFunc(own, func(n []byte) bool { return bytes.Equal(n, name) }) {
 				return false
 			}
 		}
@@ -109,15 +111,15 @@ const (
 )
 
 // add adds the name to the set of that number and reports whether it is new there.
-func (t *table) add(set uint32, name string) bool {
+func (t *table) add(set uint32, name []byte) bool {
 	if len(t.entries) >= len(t.slots)/2 {
 		t.grow()
 	}
-	h := uint32(maphash.String(seed, name)) ^ set*0x9e3779b1
+	h := uint32(maphash.Bytes(seed, name)) ^ set*0x9e3779b1
 	i := t.slot(h)
 	for ; t.slots[i] != 0; i = t.slot(i + 1) {
 		e := &t.entries[t.slots[i]-1]
-		if e.hash == h && e.set == set && string(t.text[e.start:e.end]) == name {
+		if e.hash == h && e.set == set && bytes.Equal(t.text[e.start:e.end], name) {
 			return false
 		}
 	}

@@ -12,9 +12,9 @@ import (
 // new once.
 func TestAdd(t *testing.T) {
 	for _, format := range []string{"m%d", "%04d", "a%db"} {
-		all := []string{"", "\x00", "a", "b", "aa", "\xff"}
+		all := [][]byte{nil, []byte("\x00"), []byte("a"), []byte("b"), []byte("aa"), []byte("\xff")}
 		for i := range 400 {
-			all = append(all, fmt.Sprintf(format, i))
+			all = append(all, fmt.Appendf(nil, format, i))
 		}
 		var s names.Stack
 		var set names.Set
@@ -36,7 +36,7 @@ func TestAdd(t *testing.T) {
 func TestInner(t *testing.T) {
 	for _, sizes := range [][]int{{1, 1, 1}, {20, 30, 1}, {39, 3, 39}, {3, 100, 2}, {100, 100, 100}, {1, 1, 300}} {
 		var s names.Stack
-		name := func(i int) string { return fmt.Sprintf("a%03dz", i) } // alike to the filter
+		name := func(i int) []byte { return fmt.Appendf(nil, "a%03dz", i) } // alike to the filter
 		var fill func(set *names.Set, sizes []int)
 		fill = func(set *names.Set, sizes []int) {
 			for i := range sizes[0] {
@@ -63,9 +63,9 @@ func TestInner(t *testing.T) {
 }
 
 func TestAllocs(t *testing.T) {
-	var all [32]string
+	var all [32][]byte
 	for i := range all {
-		all[i] = fmt.Sprint(i)
+		all[i] = fmt.Append(nil, i)
 	}
 	if n := testing.AllocsPerRun(100, func() {
 		var s names.Stack
@@ -86,7 +86,7 @@ func BenchmarkSet(b *testing.B) {
 			var s names.Stack
 			var set names.Set
 			for _, name := range all {
-				s.Add(&set, name)
+				s.Add(&set, []byte(name))
 			}
 		}
 	})

@@ -4,14 +4,14 @@
 // pass elsewhere: a member that stands twice in one object, names that differ
 // from the wanted one by letter case, text that is not Unicode (RFC 8259,
 // section 8), nesting deeper than [MaxDepth], and anything behind the value.
-// It works in one pass over a string and allocates only for escaped strings and
+// It works in one pass over the text and allocates only for escaped strings and
 // for objects of many members.
 package strictjson
 
 import (
+	"bytes"
 	"errors"
 	"iter"
-	"strings"
 
 	"example.com/bearer/internal/names"
 )
@@ -38,11 +38,11 @@ var (
 //
 //	o := strictjson.Object{Text: text}
 //	for o.Next() {
-//		switch o.Name { … }
+//		switch string(o.Name) { … }
 //	}
 //	if err := o.Err(); err != nil { … }
 type Object struct {
-	Text string
+	Text []byte
 
 	// LooseBelow checks no more than the grammar of what is inside of this
 	// object's members. It is for documents whose inner objects the caller
@@ -55,8 +55,8 @@ type Object struct {
 	MaxMembers int
 
 	// Name is the current member's name without quotes and escapes, Value its
-	// value. Both are set by Next.
-	Name  string
+	// value. Both are set by Next, and may be parts of Text.
+	Name  []byte
 	Value Value
 
 	scanner scanner
@@ -110,37 +110,37 @@ func (o *Object) Stop() { o.scanner.names.Release() }
 func (o *Object) Err() error { return o.scanner.err }
 
 // Find returns the value of the first member of that name, ASCII letters, in the object that
-// text begins with, or "" if it has none. It reports false if text cannot be read as far as
+// text begins with, or nil if it has none. It reports false if text cannot be read as far as
 // that, or has more than so many members before, inner ones included. No more than the
 // grammar is looked at, and nothing behind the member: this is for a first look at what
 // will be read as an [Object] later, and takes a third of the time.
-func Find(text, name string, most int) (Value, bool) {
+func Find(text []byte, name string, most int) (Value, bool) {
 	s := scanner{text: text, loose: true, most: most}
 	i := s.space(0)
 	if !s.at(i, '{') {
-		return "", false
+		return nil, false
 	}
 	i, more := s.next(i+1, '}', true)
 	for more {
 		raw, start := s.name(i, 2, nil)
 		if start == failed {
-			return "", false
+			return nil, false
 		}
-		found := raw == name || s.escaped && spells(raw, name)
+		found := string(raw) == name || s.escaped && spells(raw, name)
 		if i = s.value(start, 1); i == failed {
-			return "", false
+			return nil, false
 		}
 		if found {
-			return Value(text[start:i]), true
+			return text[start:i], true
 		}
 		i, more = s.next(i, '}', false)
 	}
-	return "", i != failed
+	return nil, i != failed
 }
 
 // A Value is the text of one valid JSON value, as an [Object] or
-// [Value.Elements] handed it out.
-type Value string
+// [Value.Elements] handed it out: a part of the object's text.
+type Value []byte
 
 // Kind returns the first byte of the value, which tells its type: one of
 // { [ " t f n, the minus sign, or a digit.
@@ -152,8 +152,17 @@ func (v Value) Text() (string, bool) {
 	if v[0] != '"' {
 		return "", false
 	}
-	text := string(v[1 : len(v)-1])
-	if strings.IndexByte(text, '\\') >= 0 {
+	text, _ := v.Bytes()
+	return string(text), true
+}
+
+// Bytes is as Text. What it returns is a part of the object's text if that has no escapes.
+func (v Value) Bytes() ([]byte, bool) {
+	if v[0] != '"' {
+		return nil, false
+	}
+	text := []byte(v[1 : len(v)-1])
+	if bytes.IndexByte(text, '\\') >= 0 {
 		text = unescape(text)
 	}
 	return text, true
@@ -167,7 +176,7 @@ func (v Value) Elements() iter.Seq[Value] {
 			return
 		}
 		// The text is known to be valid, duplicates in it were looked for.
-		s := scanner{text: string(v), loose: true}
+		s := scanner{text: v, loose: true}
 		i, more := s.next(1, ']', true)
 		for more {
 			start := i
@@ -185,7 +194,7 @@ func (v Value) IsAbsent() bool {
 	if v[0] != '[' {
 		return v[0] == 'n'
 	}
-	s := scanner{text: string(v)}
+	s := scanner{text: v}
 	return s.at(s.space(1), ']')
 }
 
@@ -193,7 +202,7 @@ func (v Value) IsAbsent() bool {
 // that begins at i and return where it ends, or failed. What is wrong then is in
 // err, and none of them may be called again.
 type scanner struct {
-	text    string
+	text    []byte
 	loose   bool // below depth 1, only the grammar counts
 	escaped bool // the last string has escapes
 	err     error
@@ -244,28 +253,28 @@ func (s *scanner) next(i int, end byte, first bool) (int, bool) {
 
 // name reads the name of a member of an object at depth, and returns it and where
 // its value begins. Where only the grammar counts, it may have escapes, and own is nil.
-func (s *scanner) name(i, depth int, own *names.Set) (string, int) {
+func (s *scanner) name(i, depth int, own *names.Set) ([]byte, int) {
 	if s.members++; s.members > s.most && s.most > 0 {
-		return "", s.fail(ErrMembers)
+		return nil, s.fail(ErrMembers)
 	}
 	start := i
 	if i = s.str(i); i == failed {
-		return "", failed
+		return nil, failed
 	}
 	name := s.text[start+1 : i-1]
 	if depth == 1 || !s.loose {
 		if s.escaped {
 			if s.members += 1 + len(name)/8; s.members > s.most && s.most > 0 {
-				return "", s.fail(ErrMembers)
+				return nil, s.fail(ErrMembers)
 			}
 			name = unescape(name)
 		}
 		if !s.names.Add(own, name) {
-			return "", s.fail(ErrDuplicate)
+			return nil, s.fail(ErrDuplicate)
 		}
 	}
 	if i = s.space(i); !s.at(i, ':') {
-		return "", s.fail(ErrSyntax)
+		return nil, s.fail(ErrSyntax)
 	}
 	return name, s.space(i + 1)
 }
@@ -377,7 +386,7 @@ func (s *scanner) object(i, depth int) int {
 }
 
 func (s *scanner) literal(i int, want string) int {
-	if !strings.HasPrefix(s.text[i:], want) {
+	if !bytes.HasPrefix(s.text[i:], []byte(want)) {
 		return s.fail(ErrSyntax)
 	}
 	return i + len(want)

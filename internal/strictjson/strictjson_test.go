@@ -163,7 +163,7 @@ var texts = []struct {
 
 func TestObject(t *testing.T) {
 	for _, tt := range texts {
-		o := strictjson.Object{Text: tt.text}
+		o := strictjson.Object{Text: []byte(tt.text)}
 		for o.Next() {
 			if o.Err() != nil {
 				t.Errorf("%.80q: a member comes with the error %v", tt.text, o.Err())
@@ -183,7 +183,7 @@ func TestObject(t *testing.T) {
 func TestDuplicateAnywhere(t *testing.T) {
 	for n := 1; n <= 80; n++ {
 		for _, name := range []string{"m0", fmt.Sprint("m", n-1)} {
-			o := strictjson.Object{Text: strings.TrimSuffix(members(n), "}") + fmt.Sprintf(",%q:1}", name)}
+			o := strictjson.Object{Text: []byte(strings.TrimSuffix(members(n), "}") + fmt.Sprintf(",%q:1}", name))}
 			for o.Next() {
 			}
 			if o.Err() != strictjson.ErrDuplicate {
@@ -216,7 +216,7 @@ func TestStringsAtAnyLength(t *testing.T) {
 			} {
 				inside := strings.Repeat("x", i) + special + strings.Repeat("x", n-i)
 				for _, text := range []string{`{"` + inside + `":1}`, `{"a":"` + inside + `"}`, `{"a":["` + inside + `"]}`} {
-					o := strictjson.Object{Text: text}
+					o := strictjson.Object{Text: []byte(text)}
 					for o.Next() {
 					}
 					if o.Err() != want {
@@ -241,7 +241,7 @@ func TestLooseBelow(t *testing.T) {
 		`{"keys":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`: strictjson.ErrDepth,
 		`{"keys":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}`: strictjson.ErrDepth,
 	} {
-		o := strictjson.Object{Text: text, LooseBelow: true}
+		o := strictjson.Object{Text: []byte(text), LooseBelow: true}
 		for o.Next() {
 		}
 		if o.Err() != want {
@@ -264,14 +264,14 @@ func TestMaxMembers(t *testing.T) {
 		`{"\n":0,"0123456789abcdef":1}`:     nil,
 		`{"\n":0,"\t":1}`:                   strictjson.ErrMembers,
 	} {
-		o := strictjson.Object{Text: text, MaxMembers: 3}
+		o := strictjson.Object{Text: []byte(text), MaxMembers: 3}
 		for o.Next() {
 		}
 		if o.Err() != want {
 			t.Errorf("%s: got error %v, want %v", text, o.Err(), want)
 		}
 	}
-	one := strictjson.Object{Text: `{"a":1,"b":2}`, MaxMembers: 1}
+	one := strictjson.Object{Text: []byte(`{"a":1,"b":2}`), MaxMembers: 1}
 	for one.Next() {
 	}
 	if one.Err() != strictjson.ErrMembers {
@@ -282,7 +282,7 @@ func TestMaxMembers(t *testing.T) {
 func TestFind(t *testing.T) {
 	for _, tt := range []struct {
 		text  string
-		value strictjson.Value
+		value string
 		ok    bool
 	}{
 		{`{"iss":1}`, "1", true},
@@ -306,7 +306,7 @@ func TestFind(t *testing.T) {
 		{`["iss",1]`, "", false},
 		{``, "", false},
 	} {
-		if value, ok := strictjson.Find(tt.text, "iss", 6); value != tt.value || ok != tt.ok {
+		if value, ok := strictjson.Find([]byte(tt.text), "iss", 6); string(value) != tt.value || ok != tt.ok {
 			t.Errorf("%s: got %q, %v, want %q, %v", tt.text, value, ok, tt.value, tt.ok)
 		}
 	}
@@ -314,10 +314,10 @@ func TestFind(t *testing.T) {
 
 // Who has found an element may leave.
 func TestElementsLeft(t *testing.T) {
-	o := strictjson.Object{Text: `{"a":[1,2,3]}`}
+	o := strictjson.Object{Text: []byte(`{"a":[1,2,3]}`)}
 	for o.Next() {
 		for v := range o.Value.Elements() {
-			if v != "1" {
+			if string(v) != "1" {
 				t.Errorf("Elements did not stop, but went on to %s", v)
 			}
 			break
@@ -326,7 +326,7 @@ func TestElementsLeft(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
-	o := strictjson.Object{Text: `{"a\u0062":"\"\\\/\b\f\n\r\tx\u00e9\uD83D\uDE00y","n":[ "1" , 2,[3,{"a":4}],{},null ],"e":[]}`}
+	o := strictjson.Object{Text: []byte(`{"a\u0062":"\"\\\/\b\f\n\r\tx\u00e9\uD83D\uDE00y","n":[ "1" , 2,[3,{"a":4}],{},null ],"e":[]}`)}
 	var got []string
 	for o.Next() {
 		text, isText := o.Value.Text()
@@ -404,7 +404,7 @@ func FuzzObject(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		// Loosely, all JSON objects pass but those with a member twice.
-		loose := strictjson.Object{Text: text, LooseBelow: true}
+		loose := strictjson.Object{Text: []byte(text), LooseBelow: true}
 		for loose.Next() {
 		}
 		if err := loose.Err(); err != nil && err != strictjson.ErrDuplicate && err != strictjson.ErrDepth && reference(text) == nil {
@@ -415,15 +415,15 @@ func FuzzObject(f *testing.F) {
 		}
 
 		got := map[string]json.RawMessage{}
-		o := strictjson.Object{Text: text}
+		o := strictjson.Object{Text: []byte(text)}
 		for o.Next() {
-			if value, ok := strictjson.Find(text, o.Name, len(text)); letters.MatchString(o.Name) && (value != o.Value || !ok) {
+			if value, ok := strictjson.Find([]byte(text), string(o.Name), len(text)); letters.Match(o.Name) && (!bytes.Equal(value, o.Value) || !ok) {
 				t.Errorf("%q: Find found %q, %v for %q, want %q", text, value, ok, o.Name, o.Value)
 			}
-			got[o.Name] = json.RawMessage(o.Value)
+			got[string(o.Name)] = json.RawMessage(o.Value)
 			if s, ok := o.Value.Text(); ok {
 				var want string
-				if err := json.Unmarshal([]byte(o.Value), &want); err != nil || s != want {
+				if err := json.Unmarshal(o.Value, &want); err != nil || s != want {
 					t.Errorf("Text of %s = %q, want %q, %v", o.Value, s, want, err)
 				}
 			}
@@ -433,7 +433,7 @@ func FuzzObject(f *testing.F) {
 			}
 			if o.Value.Kind() == '[' {
 				want := []json.RawMessage{}
-				if err := json.Unmarshal([]byte(o.Value), &want); err != nil ||
+				if err := json.Unmarshal(o.Value, &want); err != nil ||
 					!slices.EqualFunc(elements, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
 					t.Errorf("Elements of %s = %s, want %s, %v", o.Value, elements, want, err)
 				}
@@ -459,7 +459,7 @@ func FuzzObject(f *testing.F) {
 }
 
 func TestAllocs(t *testing.T) {
-	text := members(32)
+	text := []byte(members(32))
 	if n := testing.AllocsPerRun(100, func() {
 		o := strictjson.Object{Text: text}
 		for o.Next() {
@@ -488,8 +488,9 @@ func BenchmarkObject(b *testing.B) {
 		b.Run(tt.name, func(b *testing.B) {
 			b.SetBytes(int64(len(tt.text)))
 			b.ReportAllocs()
+			text := []byte(tt.text)
 			for b.Loop() {
-				o := strictjson.Object{Text: tt.text}
+				o := strictjson.Object{Text: text}
 				for o.Next() {
 				}
 			}

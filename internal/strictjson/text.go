@@ -1,6 +1,7 @@
 package strictjson
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -18,12 +19,12 @@ func (s *scanner) str(i int) int {
 	for {
 		// Most of a document is the inside of strings, so it is looked at
 		// eight bytes at a time.
-		if len(t)-i >= 8 {
-			w := load(t[i:])
+		if end := i + 8; end <= len(t) {
+			w := binary.LittleEndian.Uint64(t[i:end])
 			high |= w
 			special := specials(w)
 			if special == 0 {
-				i += 8
+				i = end
 				continue
 			}
 			i += bits.TrailingZeros64(special) / 8
@@ -33,7 +34,7 @@ func (s *scanner) str(i int) int {
 		}
 		switch c := t[i]; {
 		case c == '"':
-			if high&highs != 0 && !s.loose && !utf8.ValidString(t[start:i]) {
+			if high&highs != 0 && !s.loose && !utf8.Valid(t[start:i]) {
 				return s.fail(ErrUnicode)
 			}
 			return i + 1
@@ -60,13 +61,6 @@ func (s *scanner) str(i int) int {
 	}
 }
 
-// load returns the first eight bytes of t, the first of them lowest.
-func load(t string) uint64 {
-	_ = t[7]
-	return uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 |
-		uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
-}
-
 // Every byte's lowest and highest bit.
 const ones, highs = 0x0101010101010101, 0x8080808080808080
 
@@ -87,7 +81,7 @@ var short = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n':
 // escape checks the longer escape sequence at the start of t and returns its length,
 // or failed. A surrogate counts together with its other half, and is refused
 // alone: readers disagree on what it means.
-func (s *scanner) escape(t string) int {
+func (s *scanner) escape(t []byte) int {
 	r, ok := hex4(t)
 	if !ok {
 		return s.fail(ErrSyntax)
@@ -122,7 +116,7 @@ var digits = func() (d [256]byte) {
 }()
 
 // hex4 reads the \uXXXX at the start of t. The rune is zero if there is none.
-func hex4(t string) (r rune, ok bool) {
+func hex4(t []byte) (r rune, ok bool) {
 	if len(t) < 6 || t[0] != '\\' || t[1] != 'u' {
 		return 0, false
 	}
@@ -135,29 +129,24 @@ func hex4(t string) (r rune, ok bool) {
 
 // spells reports whether q, the inside of a valid string, stands for name, which is of
 // ASCII letters.
-func spells(q, name string) bool {
+func spells(q []byte, name string) bool {
 	for _, letter := range name {
 		if r, _ := hex4(q); r == letter {
 			q = q[6:]
 			continue
 		}
-		if q == "" || rune(q[0]) != letter {
+		if len(q) == 0 || rune(q[0]) != letter {
 			return false
 		}
 		q = q[1:]
 	}
-	return q == ""
+	return len(q) == 0
 }
 
 // unescape returns what q, the inside of a valid string, stands for. It goes byte by
 // byte: to look for the next escape would take longer where there are many.
-func unescape(q string) string {
-	var room [64]byte // enough for most
-	b := room[:]
-	if len(q) > len(room) {
-		b = make([]byte, len(q))
-	}
-	n := 0
+func unescape(q []byte) []byte {
+	b, n := make([]byte, len(q)), 0
 	for i := 0; i < len(q); {
 		c := q[i]
 		if c != '\\' {
@@ -180,5 +169,5 @@ func unescape(q string) string {
 		}
 		n += utf8.EncodeRune(b[n:], r)
 	}
-	return string(b[:n])
+	return b[:n]
 }
