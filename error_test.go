@@ -525,9 +525,12 @@ func (c *careless) WriteHeader(status int) {
 }
 
 func (c *careless) Write(body []byte) (int, error) {
-	c.notes = append(c.notes, append(body, c.mark))
+	c.notes = append(c.notes, behind(body, c.mark))
 	return c.ResponseRecorder.Write(body)
 }
+
+// behind writes mark behind body, into the same memory if there is room.
+func behind(body []byte, mark byte) []byte { return append(body, mark) }
 
 // Whatever is done to a reply or to its Error, the next one is as it should be, and so
 // are the other headers of the same one.

@@ -55,7 +55,6 @@ func runes(from, to rune) []string {
 var (
 	letters   = runes('a', 'z')
 	umlauts   = runes('à', 'ÿ')
-	han       = runes('一', '似')
 	emoji     = runes('😀', '🙏')
 	escapes   = []string{`\b`, `\f`, `\n`, `\r`, `\t`, `\"`, `\/`, `\\`}
 	hex       = []string{`\u0061`, `\u00e9`, `\u4e00`, `\u007A`}
