@@ -143,9 +143,10 @@ func (v *verified) counts(t int64) bool {
 	return !v.key.Withdrawn() && (v.standing == nil || v.standing.counts(t))
 }
 
-// expired reports whether all that holds but the token's expiry, and the keys are at
-// hand. A client that does not notice comes again and again: 1.2 µs each time, where a
-// check of the signature takes 40.
+// expired reports whether the token has expired, though its key is still published, its
+// issuer still accepted and the keys at hand: nothing else is to be looked at then. A
+// client that does not notice comes again and again: 1.2 µs each time, where a check of
+// the signature takes 40.
 func (v *verified) expired(now time.Time) bool {
 	t := now.UnixMicro()
 	return v.until < t && v.counts(t) && v.by.keys.AtHand(now) != nil
