@@ -13,7 +13,11 @@ import (
 // are fields; [As] and [Claims.Decode] give the others.
 //
 // Each request has a copy of its own: what a handler does to it ends with the
-// request.
+// request. The copy, its Audience included, lies in one piece of memory with the request.
+// What is to stay for longer must be copied, or the request stays as long:
+//
+//	kept := *claims
+//	kept.Audience = slices.Clone(kept.Audience)
 type Claims struct {
 	Issuer  string // "iss"
 	Subject string // "sub"; empty if the token has none

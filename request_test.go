@@ -12,11 +12,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"example.com/bearer"
 	"example.com/bearer/bearertest"
@@ -275,6 +277,31 @@ func TestExpectContinue(t *testing.T) {
 			t.Fatalf("got %v, %v and body %q", resp, err, body)
 		}
 		resp.Body.Close()
+	}
+}
+
+// Claims that were copied as their documentation says keep nothing of the request.
+func TestKeptClaims(t *testing.T) {
+	iss, auth := newAuth(t)
+	var kept bearer.Claims
+	h := auth.Handler(auth.RequireScope("read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		claims, _ := bearer.FromContext(r.Context())
+		kept = *claims
+		kept.Audience = slices.Clone(kept.Audience)
+	})))
+	request := func() weak.Pointer[[1 << 16]byte] {
+		body := new([1 << 16]byte)
+		r := httptest.NewRequest("POST", "/", bytes.NewReader(body[:]))
+		r.Header.Set("Authorization", "Bearer "+iss.Token(audience, bearertest.Claims{"scope": "read"}))
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		return weak.Make(body)
+	}()
+	runtime.GC()
+	if request.Value() != nil {
+		t.Error("the request's body is still there")
+	}
+	if len(kept.Audience) != 1 || kept.Audience[0] != audience {
+		t.Errorf("kept %+v", kept)
 	}
 }
 
