@@ -226,7 +226,9 @@ func (v *verifier) scan(t *token, out *verified) (tenant string, err error) {
 		case "iat":
 			out.issued = date(o.Value, "iat")
 		case "tid":
-			tenant, _ = o.Value.Text()
+			if v.template { // or nobody asks for it
+				tenant, _ = o.Value.Text()
+			}
 		case "cnf":
 			out.cnf, parts[partKey], parts[partCert] = readConfirmation(o.Value)
 		case "acr":
