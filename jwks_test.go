@@ -417,9 +417,10 @@ func TestExpiresInCache(t *testing.T) {
 		"template": func(c *bearer.Config) { c.Issuer, c.IssuerTemplate = "", "https://login.example.com/{tenantid}" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var told bearer.Outcome
+			var told, uncachedTold bearer.Outcome
 			inBubble(t, func(t *testing.T, b *bed) {
 				uncached := newMiddleware(t, b.iss, change, func(c *bearer.Config) {
+					c.Observe = func(_ context.Context, o bearer.Outcome) { uncachedTold = o }
 					c.JWKSURL, c.TokenCache = "https://login.example.com/.well-known/jwks.json", -1
 				})
 				claims := bearertest.Claims{"exp": time.Now().Add(time.Minute).Unix()}
@@ -433,6 +434,9 @@ func TestExpiresInCache(t *testing.T) {
 					_, err := uncached.Verify(t.Context(), token)
 					if e == nil || e.Status != status || e.Reason != reason || told.Cached != cached || told.Err != e || told.Claims != nil {
 						t.Errorf("%s: got %v, told %+v; want %d %s, cached = %v", when, e, told, status, reason, cached)
+					}
+					if told.Issuer == "" || told.Issuer != uncachedTold.Issuer {
+						t.Errorf("%s: told of the issuer %q, and without a cache of %q", when, told.Issuer, uncachedTold.Issuer)
 					}
 					if e.Error() != err.Error() || errors.Is(e, jwt.ErrTokenExpired) != (reason == "expired") {
 						t.Errorf("%s: got %v, and without a cache %v", when, e, err)
