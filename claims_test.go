@@ -70,7 +70,7 @@ func TestTextOfClaims(t *testing.T) {
 				}
 				claims["iat"], want.IssuedAt = 1700000000.25, time.Unix(1700000000, 25e7)
 				claims["auth_time"], want.AuthTime = 0, time.Unix(0, 0)
-				claims["exp"], want.ExpiresAt = 253402300799, time.Unix(253402300799, 0)
+				claims["exp"], want.ExpiresAt = int64(253402300799), time.Unix(253402300799, 0)
 				token := iss.Token(audience, claims)
 				for range 2 {
 					c, err := auth.Verify(t.Context(), token)
