@@ -182,6 +182,25 @@ func TestFormTakenAway(t *testing.T) {
 	}
 }
 
+// A body that a handler reads as a stream is known outside to be read.
+func TestMultipartReader(t *testing.T) {
+	iss, auth := newAuth(t)
+	reads := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := r.MultipartReader(); err != nil {
+			t.Error(err)
+		}
+	})
+	for name, wrap := range wrappers(iss, auth) {
+		r := httptest.NewRequest("POST", "/", strings.NewReader("--x--"))
+		r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+		r.Header.Set("Authorization", "Bearer "+iss.Token(audience, bearertest.Claims{"scope": "a"}))
+		wrap(reads).ServeHTTP(httptest.NewRecorder(), r)
+		if _, err := r.MultipartReader(); err == nil {
+			t.Errorf("%s: it can be read again outside", name)
+		}
+	}
+}
+
 // The pattern is there outside, also after a panic: access logs want it most then.
 func TestPatternOfPanic(t *testing.T) {
 	iss, auth := newAuth(t)
