@@ -60,8 +60,9 @@ type DPoP struct {
 // and so does an answer that is late; the first one is logged. At most 1024 calls run
 // at one time. A call that ignores the end of its context keeps its place.
 //
-// Middlewares inside of one another that have the same store, which must be comparable,
-// as pointers are, use up the proof of a request once.
+// Middlewares inside of one another that have the same store use up the proof of a
+// request once, if the store is comparable, as pointers are; otherwise the inner one
+// refuses it as used.
 type ReplayStore interface {
 	Add(ctx context.Context, key string, ttl time.Duration) (fresh bool, err error)
 }

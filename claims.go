@@ -13,8 +13,8 @@ import (
 // are fields; [As] and [Claims.Decode] give the others.
 //
 // Each request has a copy of its own: what a handler does to it ends with the
-// request. The copy, its Audience included, lies in one piece of memory with the request.
-// What is to stay for longer must be copied, or the request stays as long:
+// request. The copy, its Audience included, shares memory with the request: what is to
+// stay for longer must be copied, or the whole request stays as long:
 //
 //	kept := *claims
 //	kept.Audience = slices.Clone(kept.Audience)
@@ -198,8 +198,8 @@ type result[T any] struct {
 // It may be called by several goroutines at once. If they are the first ones, each
 // of them may decode, and all of them get the same value.
 //
-// For each token in the cache, whose payload is 3 KiB at most, values of up to
-// eight types are kept. Those of further types are decoded each time.
+// For each token in the cache, which has 4 KiB at most, values of up to eight types
+// are kept. Those of further types are decoded each time.
 func As[T any](c *Claims) (T, error) {
 	if c == nil || c.token == nil {
 		var none T

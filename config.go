@@ -15,8 +15,8 @@ const (
 )
 
 // A Config says whose tokens an API accepts. Issuer, or IssuerTemplate in its
-// place, and Audience are required, or else FindIssuer; the zero value of every
-// other field is a safe default.
+// place, and Audience, or Resource in its place, are required, or else FindIssuer; the
+// zero value of every other field is a safe default.
 type Config struct {
 	_ [0]func() // no comparison, no literals without field names
 
@@ -44,8 +44,8 @@ type Config struct {
 	// program starts, such as those of customers who bring their own. It is asked
 	// with the exact "iss" of a token, before anything is fetched, and returns the
 	// Middleware that judges the tokens of that issuer, made by New with this issuer
-	// and an audience; or nil for a name that is none, whose tokens get 401; or an
-	// error, for which tokens get 503. It should return the same Middleware as long
+	// and an audience; or nil if nobody of that name is an issuer here, and its tokens get
+	// 401; or an error, for which tokens get 503. It should return the same Middleware as long
 	// as nothing changes, since that holds the issuer's keys.
 	//
 	// The name comes from a stranger: look it up, do not make a URL of it. It has 1
@@ -55,9 +55,9 @@ type Config struct {
 	// An answer counts for a minute, and is renewed in the background while good
 	// tokens of the issuer come; nil counts for 10 seconds, an error for 1. When the
 	// function does not name an issuer any more, that issuer's tokens are refused
-	// within a minute, those in the cache too. In one second it is asked about 100
-	// names at most that strangers may have made up, since no good token of theirs
-	// came within an hour or comes then; beyond that the answer is 401 at once.
+	// within a minute, those in the cache too. A name from which no good token has come
+	// for an hour may be a stranger's invention: in one second it is asked about 100 such
+	// names at most, and the tokens of all others get 401 at once.
 	//
 	// FindIssuer is called by many goroutines at once, with a context of its own,
 	// since all who wait share a call. They wait for 1 second; the call may take 5.
@@ -67,7 +67,7 @@ type Config struct {
 	//
 	// Issuer or IssuerTemplate may be set besides: their tokens are judged without
 	// asking. If they are not, Audience may be empty, and the other fields that say
-	// which of an issuer's tokens are good must be.
+	// which of an issuer's tokens are good must be empty.
 	FindIssuer func(ctx context.Context, issuer string) (*Middleware, error)
 
 	// Audience lists the names of this API, as "aud" has them. A token must
@@ -193,7 +193,7 @@ type Config struct {
 	// claims would take more is not kept. So the default comes to 24 MiB with tokens of
 	// 1 KiB, and to 128 at most, and to what [As] keeps with them. The garbage collector
 	// goes over all of them in each of its cycles: a millisecond or two with the default,
-	// 0.4 seconds of one core with a million tokens, which take 1.3 GiB.
+	// 0.4 seconds of one core with a million tokens of 0.9 KB, which take 1.2 GiB.
 	TokenCache int
 
 	// Revoked is asked whether a verified token has been revoked, on every use of
@@ -226,8 +226,8 @@ type Config struct {
 	// [ConnectionCertificate], or what [ForwardedCertificate] returns, or a function
 	// for a proxy with a way of its own. If it is nil such tokens are refused, and so
 	// is a request for which it returns an error. It is called for each request with
-	// such a token, by many goroutines at once. That certificates are to be trusted
-	// for anything else is not checked.
+	// such a token, by many goroutines at once. Whether the certificate is trusted or
+	// has expired is not checked.
 	Certificate func(*http.Request) ([]byte, error)
 
 	// RequireBound refuses tokens that are bound to nothing. It needs DPoP or
@@ -239,7 +239,7 @@ type Config struct {
 	// later wrapper refuses that request. A wrapper that authenticates by itself
 	// tells of its own verdict alone. Observe is called before the reply is
 	// written, with the request's context, by many goroutines at once, and the
-	// request waits for it. A panic in it is the caller's. It must not let the same
+	// request waits for it. A panic in it is not recovered. It must not let the same
 	// Middleware judge what it is told of, since it would be told of that too.
 	Observe func(ctx context.Context, o Outcome)
 

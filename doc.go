@@ -65,8 +65,8 @@
 // A token is accepted if it is a JWT in the one canonical encoding, signed with
 // an asymmetric algorithm by a key that the issuer publishes for it, with the
 // exact issuer, one of the audiences, and an expiry in the future. Header and
-// claims are read strictly: no member twice, names matched by letter case, no
-// "crit", no other "typ" than JWT and at+jwt unless Config names it.
+// claims are read strictly: no member twice, names compared byte by byte, no "crit",
+// and no "typ" but JWT, at+jwt or none unless Config.TokenTypes says otherwise.
 //
 // A token that is bound to a key or to a certificate of its client ("cnf") is accepted
 // only from whoever shows that it has them: with a proof for this very request (RFC

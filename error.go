@@ -30,8 +30,8 @@ const (
 // An Error is the reason why a request was refused.
 type Error struct {
 	// Status is the HTTP status of the reply: 400, 401, 403 or 503. It is 500
-	// where a caller's error was no refusal, and any in an Error of the caller's
-	// own.
+	// where a caller's error was no refusal, and from 400 to 599 in an Error of the
+	// caller's own.
 	Status int
 
 	// Code is the error code of the challenge: "invalid_request", "invalid_token"

@@ -130,8 +130,8 @@ func (is *issuers) servers() (servers []string, told bool) {
 // replies, and the metadata, which name the authorization servers of both unless
 // Config.Metadata.AuthorizationServers is set.
 //
-// m and other stay usable and share their keys with the result. It is a Middleware of
-// its own, though: what it has verified, a wrapper of m verifies again.
+// m and other stay usable and share their keys with the result. The result is a Middleware
+// of its own, though: what it has verified, a wrapper of m verifies again.
 //
 // Or panics
 //

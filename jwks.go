@@ -131,7 +131,7 @@ func unavailable(err error) error {
 // metrics. The counters only ever grow.
 type KeyStats struct {
 	// Keys is how many usable keys are at hand: zero before the first fetch
-	// succeeded, and when the latest that did is more than a day past its time.
+	// succeeded, and once the keys at hand have been stale for more than a day.
 	Keys int
 
 	// FetchedAt is when the keys were last fetched or confirmed. It is the zero

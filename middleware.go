@@ -107,8 +107,8 @@ func (m *Middleware) KeyStats() KeyStats {
 // of m or be an [*Error] of the caller's own. It sets the headers
 // WWW-Authenticate, Cache-Control and Retry-After as the reply needs them, and
 // leaves the rest to [Config.ErrorHandler] or else to [DefaultErrorHandler].
-// Called from within an ErrorHandler it leaves it to the latter, so that no reply
-// calls for another without end, and its headers replace those that were set
+// Called from within an ErrorHandler it uses DefaultErrorHandler, so that the two do
+// not call each other without end, and its headers replace those that were set
 // before.
 //
 // Any other error, which m cannot have returned, is answered with status 500,
