@@ -227,6 +227,8 @@ func credentialRows(valid string) []credentialRow {
 		{"BEARER", []string{"BEARER " + valid}, 200, ""},
 		{"several spaces", []string{"Bearer    " + valid}, 200, ""},
 		{"white space around", []string{" \tBearer " + valid + " \t"}, 200, ""},
+		{"a space in front", []string{" Bearer " + valid}, 200, ""},
+		{"a space behind", []string{"Bearer " + valid + " "}, 200, ""},
 
 		{"scheme only", []string{"Bearer"}, 400, challengeRequest},
 		{"scheme and spaces", []string{"Bearer   "}, 400, challengeRequest},
@@ -292,6 +294,32 @@ func TestCredentialsElsewhere(t *testing.T) {
 			h.ServeHTTP(w, r)
 			checkReply(t, w, 401, challengeNone)
 		})
+	}
+}
+
+// No method is free, whatever the route asks for: who answers preflight requests does
+// so further out.
+func TestMethods(t *testing.T) {
+	_, auth := newAuth(t)
+	for name, wrap := range map[string]func(http.Handler) http.Handler{
+		"Handler":               auth.Handler,
+		"RequireScope":          auth.RequireScope("a"),
+		"RequireAnyScope":       auth.RequireAnyScope("a", "b"),
+		"Require":               auth.Require(func(*http.Request, *bearer.Claims) error { return nil }),
+		"RequireAuthentication": auth.RequireAuthentication(bearer.Authentication{ACR: []string{"a"}}),
+	} {
+		h := wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			t.Errorf("%s, %s: served", name, r.Method)
+		}))
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND"} {
+			r := httptest.NewRequest(method, "/", nil)
+			r.Header.Set("Origin", "https://app.example.com")
+			r.Header.Set("Access-Control-Request-Method", "GET")
+			w := httptest.NewRecorder()
+			if h.ServeHTTP(w, r); w.Code != 401 {
+				t.Errorf("%s, %s: status %d, want 401", name, method, w.Code)
+			}
+		}
 	}
 }
 

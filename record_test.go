@@ -51,6 +51,43 @@ func records() (*slog.Logger, func() []string) {
 	}
 }
 
+// What is read about requests without a token tells what they have in its place, and
+// requests that are served leave no record.
+func TestRecordsOfHeaders(t *testing.T) {
+	logger, told := records()
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.Logger = logger })
+	token := iss.Token(audience, bearertest.Claims{"scope": "a"})
+	served := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})
+	if w := serve(auth.Handler(served), "Bearer "+token); w.Code != 200 {
+		t.Fatalf("status %d", w.Code)
+	}
+	told()
+	for _, tt := range []struct{ header, want string }{
+		{"", "reason: no_credentials"},
+		{"abc", "reason: no_credentials; detail: another scheme than Bearer"},
+		{"Basic YTpi", "reason: no_credentials; detail: another scheme than Bearer"},
+		{"Digest a.b.c", "reason: no_credentials; detail: another scheme than Bearer"},
+		{token, "reason: no_credentials; hint: the token stands there without its scheme: it must follow \"Bearer \""},
+		{"Bearer", "reason: invalid_request; detail: no token after the scheme"},
+		{"Bearer a b", "reason: invalid_request; detail: more than a token, or characters that no token has"},
+		{"Bearer " + token, ""},
+	} {
+		for name, h := range map[string]http.Handler{
+			"Handler":      auth.Handler(served),
+			"RequireScope": auth.RequireScope("a")(served),
+			"both":         auth.Handler(auth.RequireScope("a")(served)),
+		} {
+			serve(h, tt.header)
+			if got := strings.Join(told(), "\n"); got != tt.want {
+				t.Errorf("%s, %.20q: the record is %q, want %q", name, tt.header, got, tt.want)
+			}
+		}
+	}
+	if serve(auth.Optional(served), ""); len(told()) > 0 {
+		t.Error("an anonymous request leaves a record")
+	}
+}
+
 // What an operator reads about each way to be refused, word for word: what came, what
 // was wanted, and what usually causes it.
 func TestRecords(t *testing.T) {

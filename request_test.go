@@ -25,14 +25,18 @@ import (
 )
 
 // wrappers are all ways through which a request reaches a handler.
-func wrappers(iss *bearertest.Issuer, auth *bearer.Middleware) map[string]func(http.Handler) http.Handler {
+func wrappers(t *testing.T, iss *bearertest.Issuer, auth *bearer.Middleware) map[string]func(http.Handler) http.Handler {
 	pass := func(*http.Request, *bearer.Claims) error { return nil }
+	other := newMiddleware(t, iss, func(c *bearer.Config) { c.Header = "X-Token" })
 	return map[string]func(http.Handler) http.Handler{
 		"Handler":      auth.Handler,
 		"Optional":     auth.Optional,
 		"RequireScope": auth.RequireScope("a"),
 		"Require":      auth.Require(pass),
 		"nested":       func(next http.Handler) http.Handler { return auth.Handler(auth.RequireScope("a")(next)) },
+		"again, behind another": func(next http.Handler) http.Handler {
+			return auth.Handler(other.Optional(auth.Handler(next)))
+		},
 		"Optional, anonymous": func(next http.Handler) http.Handler {
 			h := auth.Optional(next)
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -71,7 +75,7 @@ func TestTrailers(t *testing.T) {
 		body, err := io.ReadAll(r.Body)
 		fmt.Fprintf(w, "<%s %v %s>", body, err, r.Trailer.Get("Checksum"))
 	})
-	for name, wrap := range wrappers(iss, auth) {
+	for name, wrap := range wrappers(t, iss, auth) {
 		for _, announced := range []string{"", "Trailer: Checksum\r\n"} {
 			reply := over(t, iss, wrap(echo), "Transfer-Encoding: chunked\r\n"+announced, "2\r\nhi\r\n0\r\nChecksum: 42\r\n\r\n")
 			if !strings.Contains(reply, "<hi <nil> 42>") {
@@ -138,7 +142,7 @@ func TestFormFilesAreRemoved(t *testing.T) {
 			c.ErrorHandler = func(w http.ResponseWriter, r *http.Request, e *bearer.Error) { parse(r); w.WriteHeader(e.Status) }
 		}).RequireScope("other")(ok),
 	}
-	for name, wrap := range wrappers(iss, auth) {
+	for name, wrap := range wrappers(t, iss, auth) {
 		handlers[name], handlers[name+", panics"] = wrap(parses), wrap(panics)
 	}
 	for name, h := range handlers {
@@ -169,7 +173,7 @@ func TestFormFilesAreRemoved(t *testing.T) {
 func TestFormTakenAway(t *testing.T) {
 	iss, auth := newAuth(t)
 	forget := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { r.Form, r.PostForm = nil, nil })
-	for name, wrap := range wrappers(iss, auth) {
+	for name, wrap := range wrappers(t, iss, auth) {
 		r := httptest.NewRequest("GET", "/?q=1", nil)
 		r.Header.Set("Authorization", "Bearer "+iss.Token(audience, bearertest.Claims{"scope": "a"}))
 		if err := r.ParseForm(); err != nil {
@@ -190,7 +194,7 @@ func TestMultipartReader(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for name, wrap := range wrappers(iss, auth) {
+	for name, wrap := range wrappers(t, iss, auth) {
 		r := httptest.NewRequest("POST", "/", strings.NewReader("--x--"))
 		r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
 		r.Header.Set("Authorization", "Bearer "+iss.Token(audience, bearertest.Claims{"scope": "a"}))
@@ -206,7 +210,7 @@ func TestPatternOfPanic(t *testing.T) {
 	iss, auth := newAuth(t)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/{name}", func(http.ResponseWriter, *http.Request) { panic("boom") })
-	for name, wrap := range wrappers(iss, auth) {
+	for name, wrap := range wrappers(t, iss, auth) {
 		r := httptest.NewRequest("POST", "/api/messages", nil)
 		r.Header.Set("Authorization", "Bearer "+iss.Token(audience, bearertest.Claims{"scope": "a"}))
 		func() {
@@ -252,7 +256,7 @@ func TestResponseWriter(t *testing.T) {
 		"Flusher": "2\r\nfl\r\n5\r\nushed\r\n", "ReaderFrom": "read from", "StringWriter": "string",
 		"ResponseController": "<nil>", "Hijacker": "hijacked",
 	}
-	for wrapper, wrap := range wrappers(iss, auth) {
+	for wrapper, wrap := range wrappers(t, iss, auth) {
 		for use, h := range uses {
 			reply := over(t, iss, wrap(h), "Content-Length: 0\r\n", "")
 			if !strings.Contains(reply, want[use]) || (use == "Hijacker") != (reply == "hijacked") {
@@ -342,6 +346,9 @@ func TestContextIsPrintable(t *testing.T) {
 		t.Fatalf("%d contexts, want 6", len(printed))
 	}
 	for _, s := range printed {
+		if !strings.Contains(s, "bearer.") {
+			t.Errorf("a context does not tell what it is: %s", s)
+		}
 		if strings.Contains(s, "alice") || strings.Contains(s, token[:20]) {
 			t.Errorf("a context has the token or its claims in its text: %s", s)
 		}
@@ -418,6 +425,36 @@ func TestMiddlewaresWithinEachOther(t *testing.T) {
 		tt.h.ServeHTTP(w, r)
 		if w.Code != tt.status || shown != tt.want {
 			t.Errorf("%s: got %d and the claims of %s, want %d and %s", tt.name, w.Code, shown, tt.status, tt.want)
+		}
+	}
+}
+
+// What is put into the context between two wrappers reaches the handler, and what was
+// there outside goes on as it was.
+func TestContextBetweenWrappers(t *testing.T) {
+	type key struct{}
+	iss, a := newAuth(t)
+	b := newMiddleware(t, iss, func(c *bearer.Config) { c.Header = "X-Token" })
+	for name, h := range map[string]func(http.Handler) http.Handler{
+		"Handler":      a.Handler,
+		"Optional":     a.Optional,
+		"RequireScope": a.RequireScope("a"),
+		"another's":    b.Optional,
+		"behind another's": func(next http.Handler) http.Handler {
+			return b.Optional(a.Handler(next))
+		},
+	} {
+		var inside, outside any
+		inner := h(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { inside = r.Context().Value(key{}) }))
+		between := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			inner.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, "x")))
+			outside = r.Context().Value(key{})
+		})
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", "Bearer "+iss.Token(audience, bearertest.Claims{"scope": "a"}))
+		a.Handler(b.Optional(between)).ServeHTTP(httptest.NewRecorder(), r)
+		if inside != "x" || outside != nil {
+			t.Errorf("%s: the value is %v inside and %v outside, want x and none", name, inside, outside)
 		}
 	}
 }

@@ -23,6 +23,7 @@ func TestCut(t *testing.T) {
 		{"a", jose.Compact{}, false},
 		{"a.b", jose.Compact{}, false},
 		{"a.b.c.d", jose.Compact{}, false},
+		{"a.b..c", jose.Compact{}, false},
 		{"a.b.c.d.e", jose.Compact{}, false},
 	} {
 		if got, ok := jose.Cut(tt.token); got != tt.want || ok != tt.ok {
@@ -205,7 +206,9 @@ func TestNumericDate(t *testing.T) {
 		{"18e8", time.Unix(1800000000, 0), true},
 		{"253402300799", time.Unix(253402300799, 0), true},
 		{"253402300800", time.Time{}, false},
+		{"253402300799.0", time.Unix(253402300799, 0), true},
 		{"253402300799.5", time.Time{}, false},
+		{"9999999999999999999", time.Time{}, false}, // more than 63 bits
 		{"18446744073709551616", time.Time{}, false},
 		{"18446744073709551617", time.Time{}, false}, // 1, but for 64 bits
 		{"999999999999999999", time.Time{}, false},
@@ -221,6 +224,8 @@ func TestNumericDate(t *testing.T) {
 		{"1e400", time.Time{}, false},
 		{"-1", time.Time{}, false},
 		{"-0", time.Time{}, false},
+		{"1e-400", time.Time{}, false},
+		{"1E-400", time.Time{}, false},
 		{"-1e-400", time.Time{}, false},
 		{`"1800000000"`, time.Time{}, false},
 		{"null", time.Time{}, false},

@@ -37,6 +37,7 @@ var texts = []struct {
 	{`{"a":1}`, nil},
 	{"\n{ \"a\" :\t[ 1 , { \"b\"\r:\n2 , \"c\":[ ] } ] , \"d\" : \"e\" }", nil},
 	{`{"a":[1E5,1e-5,1e+5,0E0,-0e-0,10.01,0.0]}`, nil},
+	{"{\"a\":[1, 2,\n-3,\t\"b\",  {} , [ ], [1, 2], [], true]}", nil},
 	{`{"":1," ":2}`, nil},
 	{`{"a":-0.5e+10,"b":[1,[],{}],"c":{"a":{"a":null}},"d":true,"e":false,"f":"x"}`, nil},
 	{`{"a":"\ud83d\ude00"}`, nil},
@@ -94,6 +95,15 @@ var texts = []struct {
 	{`{"a":[1 2]}`, strictjson.ErrSyntax},
 	{`{"a":[1}`, strictjson.ErrSyntax},
 	{`{"a":[`, strictjson.ErrSyntax},
+	{`{"a":[1`, strictjson.ErrSyntax},
+	{`{"a":[1,`, strictjson.ErrSyntax},
+	{`{"a":[1, `, strictjson.ErrSyntax},
+	{`{"a":[1 `, strictjson.ErrSyntax},
+	{`{"a":[[`, strictjson.ErrSyntax},
+	{`{"a":[[]`, strictjson.ErrSyntax},
+	{`{"a":[[],`, strictjson.ErrSyntax},
+	{`{"a":["b"`, strictjson.ErrSyntax},
+	{`{"a":["b",`, strictjson.ErrSyntax},
 	{`{"a":[1;2]}`, strictjson.ErrSyntax},
 	{`{"a":[1}]`, strictjson.ErrSyntax},
 	{`{"a":{"b":1]}`, strictjson.ErrSyntax},
@@ -145,7 +155,17 @@ var texts = []struct {
 	{`{"":0,` + members(40)[1:len(members(40))-1] + `,"":1}`, strictjson.ErrDuplicate},
 	{members(40)[:len(members(40))-1] + `,"":0,"":1}`, strictjson.ErrDuplicate},
 
+	{`{"axb":{"ayb":1},"ayb":2}`, nil}, // alike to a filter
+	{`{"axb":{"ayb":{"axb":1},"azb":2},"ayb":3}`, nil},
+	{`{"axb":{"ayb":1},"axb":2}`, strictjson.ErrDuplicate},
+
 	{nested(33), strictjson.ErrDepth},
+	{`{"a":` + strings.Repeat("[", 31) + strings.Repeat("]", 31) + "}", nil},
+	{`{"a":` + strings.Repeat("[", 32) + strings.Repeat("]", 32) + "}", strictjson.ErrDepth},
+	{`{"a":[0` + strings.Repeat(",[0", 30) + strings.Repeat("]", 31) + "}", nil},
+	{`{"a":[0` + strings.Repeat(",[0", 31) + strings.Repeat("]", 32) + "}", strictjson.ErrDepth},
+	{`{"a":` + strings.Repeat("[", 30) + "{}" + strings.Repeat("]", 30) + "}", nil},
+	{`{"a":` + strings.Repeat("[", 31) + "{}" + strings.Repeat("]", 31) + "}", strictjson.ErrDepth},
 	{`{"a":` + strings.Repeat("[", 100000), strictjson.ErrDepth},
 
 	{"{\"a\":\"\xff\"}", strictjson.ErrUnicode},
@@ -239,6 +259,8 @@ func TestLooseBelow(t *testing.T) {
 		`{"keys":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`:   nil,
 		`{"keys":` + strings.Repeat("[", 999) + strings.Repeat("]", 999) + `}`:   nil,
 		`{"keys":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`: strictjson.ErrDepth,
+		nested(1000): nil,
+		nested(1001): strictjson.ErrDepth,
 		`{"keys":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}`: strictjson.ErrDepth,
 	} {
 		o := strictjson.Object{Text: []byte(text), LooseBelow: true}
