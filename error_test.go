@@ -579,3 +579,37 @@ func TestRefusalsAreTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// An Error of the caller's own may be one for all requests: nothing is written to it.
+func TestOwnErrorsStayAsTheyAre(t *testing.T) {
+	iss, auth := newAuth(t)
+	header := "Bearer " + iss.Token(audience, bearertest.Claims{"scope": "a"})
+	for _, before := range []bearer.Error{
+		{},
+		{Status: 200, Description: "d"},
+		{Status: 401, Code: "invalid_token"},
+		{Status: 403, Code: "insufficient_scope", Reason: "own"},
+		{Status: 404},
+		{Status: 503},
+	} {
+		e := before
+		check := auth.Require(func(*http.Request, *bearer.Claims) error { return &e })
+		wrapped := auth.Require(func(*http.Request, *bearer.Claims) error { return fmt.Errorf("own: %w", &e) })
+		for name, h := range map[string]http.Handler{
+			"Require":            check(ok),
+			"Require, wrapped":   wrapped(ok),
+			"inside of Handler":  auth.Handler(check(ok)),
+			"inside of a scope":  auth.RequireScope("a")(check(ok)),
+			"outside of a scope": check(auth.RequireScope("a")(ok)),
+			"WriteError":         http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { auth.WriteError(w, r, &e) }),
+			"DefaultErrorHandler": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				bearer.DefaultErrorHandler(w, r, &e)
+			}),
+		} {
+			if w := serve(h, header); w.Code < 400 || e != before {
+				t.Errorf("%s: the reply to %+v is %d, and the Error %+v", name, before, w.Code, e)
+			}
+			e = before
+		}
+	}
+}

@@ -242,7 +242,7 @@ func TestOr(t *testing.T) {
 	if err := fresh.Ready(t.Context()); statusOf(err) != 503 {
 		t.Errorf("Ready with one issuer down = %v, want status 503", err)
 	}
-	if s := fresh.KeyStats(); s.Keys != 1 || s.Err == nil || s.Fetches != 2 || !s.FetchedAt.IsZero() {
+	if s := fresh.KeyStats(); s.Keys != 1 || s.Err == nil || s.Fetches != 2 || s.Refused != 1 || !s.FetchedAt.IsZero() {
 		t.Errorf("KeyStats = %+v", s)
 	}
 

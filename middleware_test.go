@@ -276,6 +276,11 @@ func TestCredentialsElsewhere(t *testing.T) {
 	iss, auth := newAuth(t)
 	h := auth.Handler(ok)
 	token := iss.Token(audience, nil)
+	in := func(header string) *http.Request {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set(header, "Bearer "+token)
+		return r
+	}
 	for name, r := range map[string]*http.Request{
 		"query": httptest.NewRequest("GET", "/?access_token="+token, nil),
 		"form":  httptest.NewRequest("POST", "/", strings.NewReader("access_token="+token)),
@@ -284,7 +289,13 @@ func TestCredentialsElsewhere(t *testing.T) {
 			r.AddCookie(&http.Cookie{Name: "access_token", Value: token})
 			return r
 		}(),
-		"preflight": httptest.NewRequest("OPTIONS", "/", nil),
+		"preflight":                 httptest.NewRequest("OPTIONS", "/", nil),
+		"Proxy-Authorization":       in("Proxy-Authorization"),
+		"X-Authorization":           in("X-Authorization"),
+		"X-Forwarded-Authorization": in("X-Forwarded-Authorization"),
+		"X-Forwarded-Access-Token":  in("X-Forwarded-Access-Token"),
+		"Forwarded":                 in("Forwarded"),
+		"Cookie":                    in("Cookie"),
 	} {
 		if r.Method == "POST" {
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")

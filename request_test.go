@@ -507,6 +507,33 @@ func TestClaimsAreTheRequestsOwn(t *testing.T) {
 	}
 }
 
+// Nor does it reach another one that is being served with the same token.
+func TestClaimsOfRequestsAtOnce(t *testing.T) {
+	iss, auth := newAuth(t)
+	all := []string{audience, "b", "c"}
+	for n := range all {
+		want := all[:n+1]
+		header := "Bearer " + iss.Token(audience, bearertest.Claims{"aud": want, "scope": "a"})
+		spoils := auth.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			c, _ := bearer.FromContext(r.Context())
+			clear(c.Audience)
+			c.Subject, c.Scope = "root", "admin"
+		}))
+		for range 2 { // new, and from the cache
+			serve(auth.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				before, _ := bearer.FromContext(r.Context())
+				serve(spoils, header)
+				after, _ := bearer.FromContext(r.Context())
+				for _, c := range []*bearer.Claims{before, after} {
+					if c.Subject != "user" || c.Scope != "a" || !slices.Equal(c.Audience, want) {
+						t.Errorf("with another request meanwhile: got %+v, want the audience %q", c, want)
+					}
+				}
+			})), header)
+		}
+	}
+}
+
 // A token outlives the keys that nobody can confirm any more.
 func TestContextOutlivesKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
