@@ -613,3 +613,17 @@ func TestOwnErrorsStayAsTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// Challenges that others have set may be those of all their replies: nothing is written
+// behind them.
+func TestChallengesOfOthers(t *testing.T) {
+	_, auth := newAuth(t)
+	theirs := []string{"Basic", ""}
+	w := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Www-Authenticate"] = theirs[:1]
+		auth.Handler(ok).ServeHTTP(w, r)
+	}))
+	if got := w.Header().Values("WWW-Authenticate"); !slices.Equal(got, []string{"Basic", "Bearer"}) || theirs[1] != "" {
+		t.Errorf("the challenges are %q, and behind those of others stands %q", got, theirs[1])
+	}
+}

@@ -31,6 +31,25 @@ func TestAdd(t *testing.T) {
 	}
 }
 
+// So it is where none comes twice before the end, as nearly always.
+func TestAddOnce(t *testing.T) {
+	for n := range 200 {
+		var s names.Stack
+		var set names.Set
+		for i := range n {
+			if name := fmt.Append(nil, i); !s.Add(&set, name) {
+				t.Fatalf("%q is not new among %d names", name, n)
+			}
+		}
+		for i := range n {
+			if name := fmt.Append(nil, i); s.Add(&set, name) {
+				t.Fatalf("%q is new again among %d names", name, n)
+			}
+		}
+		s.Release()
+	}
+}
+
 // Names are new in each set, and what is done in inner ones changes nothing in those
 // outside, however large they are.
 func TestInner(t *testing.T) {

@@ -519,3 +519,14 @@ func BenchmarkObject(b *testing.B) {
 		})
 	}
 }
+
+func TestIsAbsent(t *testing.T) {
+	for text, want := range map[string]bool{
+		"null": true, "[]": true, "[ \n]": true,
+		"[null]": false, "[ [] ]": false, "{}": false, `""`: false, `"null"`: false, "0": false, "-1": false, "true": false, "false": false,
+	} {
+		if got := strictjson.Value(text).IsAbsent(); got != want {
+			t.Errorf("%s: got %v, want %v", text, got, want)
+		}
+	}
+}
