@@ -326,6 +326,7 @@ func TestFind(t *testing.T) {
 		{`{"iss":tru`, "", false},
 		{`{`, "", false},
 		{`["iss",1]`, "", false},
+		{`["iss":1}`, "", false},
 		{``, "", false},
 	} {
 		if value, ok := strictjson.Find([]byte(tt.text), "iss", 6); string(value) != tt.value || ok != tt.ok {
