@@ -119,25 +119,6 @@ func BenchmarkCold(b *testing.B) {
 	}
 }
 
-// New tokens whose headers were seen before, as nearly all are, beside new tokens
-// with headers of their own, which have to be read.
-func BenchmarkHeaders(b *testing.B) {
-	iss, auth := newAuth(b, func(c *bearer.Config) { c.TokenCache = -1 })
-	iss.UseAlgorithm("RS256")
-	for _, name := range []string{"seen", "new"} {
-		rs := requests(iss, nil, 1000)
-		for i, r := range rs {
-			own := 0
-			if name == "new" {
-				own = 1000 + i
-			}
-			header := fmt.Sprintf(`{"alg":"RS256","typ":"at+jwt","kid":%q,"x":%04d}`, iss.KeyID(), own)
-			r.Header.Set("Authorization", "Bearer "+iss.Sign(strings.Replace(header, "0000", "1", 1), payload(iss, fmt.Sprintf(`,"sub":"u","jti":"%d"`, i))))
-		}
-		run(b, name, auth.Handler(reader), rs)
-	}
-}
-
 // The same tokens again, at other addresses.
 func BenchmarkHot(b *testing.B) {
 	for _, s := range shapes[:3] {

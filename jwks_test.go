@@ -196,6 +196,7 @@ func TestNeverHadKeys(t *testing.T) {
 	}
 }
 
+// As in internal/jwks, but with a token from the cache: it is as old as its keys.
 func TestIssuerDown(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		token := b.token()

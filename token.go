@@ -267,8 +267,8 @@ const (
 )
 
 // A headerMemo keeps the headers of tokens whose signature held, so that the next
-// token with the same one, as most are, needs no reading of it: 14 ns in place of
-// 280, of the 24 µs that a token with RS256 takes (BenchmarkHeaders). Strangers have
+// token with the same one, as most are, needs no reading of it: 16 ns in place of
+// 330, of the 25 µs that a token with RS256 takes (BenchmarkHeaders). Strangers have
 // no part in it. The zero value is empty. It forgets all with each new key set,
 // since those bring new headers.
 type headerMemo struct {

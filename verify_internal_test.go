@@ -1,6 +1,7 @@
 package bearer
 
 import (
+	"encoding/base64"
 	"math"
 	"testing"
 	"testing/synctest"
@@ -48,4 +49,43 @@ func TestAcceptsAsValidator(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a token's header takes if it was seen before, as nearly all were, and if it has to
+// be read. By itself, since beside a signature check neither would be seen.
+func BenchmarkHeaders(b *testing.B) {
+	m, err := New(Config{Issuer: "https://login.example.com/", Audience: []string{"https://api.example.com"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	v := m.issuers.all[0]
+	t, err := newToken(base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","typ":"at+jwt","kid":"0123456789abcdef"}`))+".e30.AAAA", defaultMaxLength)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := t.decode(); err != nil {
+		b.Fatal(err)
+	}
+	decoded := t.scratch.used
+	read := func() *header {
+		t.scratch.used = decoded
+		h, err := t.readHeader(v.algorithms, v.types)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return h
+	}
+	v.headers.put(nil, t.Header, read())
+	b.Run("seen", func(b *testing.B) {
+		for b.Loop() {
+			if v.headers.get(t.Header) == nil {
+				b.Fatal("not remembered")
+			}
+		}
+	})
+	b.Run("new", func(b *testing.B) {
+		for b.Loop() {
+			read()
+		}
+	})
 }

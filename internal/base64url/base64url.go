@@ -2,9 +2,8 @@
 // padding, without line breaks, and with the unused bits of the last character
 // zero. So what it accepts has no other encoding.
 //
-// The standard library's decoder skips line breaks even when it is strict, and takes
-// twice the time, 1.6 µs in place of 0.8 for the payload of a large token
-// (BenchmarkDecode).
+// The standard library's decoder skips line breaks even when it is strict, and takes 1.7
+// times as long, 0.6 µs in place of 0.35 for a payload of 900 bytes (BenchmarkDecode).
 package base64url
 
 import "encoding/binary"
