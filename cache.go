@@ -14,7 +14,7 @@ const (
 	maxTokenCache     = 1 << 20
 	maxCachedLength   = 4 << 10 // bytes of a token that is kept
 	maxEntry          = 8 << 10 // bytes of memory that it may take with all that belongs to it:
-	entrySize         = 256     // … besides its text
+	entrySize         = 192     // … besides its text
 	ways              = 16      // places where one token can be
 	mostUsed          = 3       // hits that tell an entry from others
 )

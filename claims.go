@@ -253,11 +253,6 @@ type lookup struct {
 	matched int
 }
 
-// may tells most names apart that see has no use for, at next to no cost.
-func (l *lookup) may(name []byte) bool {
-	return len(name) > 0 && l.path != "" && name[0] == l.path[0]
-}
-
 func (l *lookup) see(name []byte, value strictjson.Value) {
 	if len(name) > l.matched && strings.HasPrefix(l.path, string(name)) &&
 		(len(name) == len(l.path) || l.path[len(name)] == '.') {

@@ -42,7 +42,7 @@ func BenchmarkCollector(b *testing.B) {
 				if err := t.decode(); err != nil {
 					b.Fatal(err)
 				}
-				verified, err := v.readClaims(&t, key)
+				verified, err := v.readClaims(&t, key, now)
 				if err != nil {
 					b.Fatal(err)
 				}

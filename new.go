@@ -91,7 +91,6 @@ func newVerifier(cfg *Config, leeway time.Duration, bad *problems) (*verifier, j
 		audience:      slices.Clone(cfg.Audience),
 		audienceClaim: cfg.AudienceClaim,
 		leeway:        leeway,
-		scopeClaims:   slices.Clone(cfg.ScopeClaims),
 	}
 	issuer, base := checkIssuer(cfg, bad)
 	v.issuer = issuer
@@ -106,11 +105,18 @@ func newVerifier(cfg *Config, leeway time.Duration, bad *problems) (*verifier, j
 	}
 	v.algorithms = checkAlgorithms(cfg.Algorithms, bad)
 	v.types = checkTypes(cfg.TokenTypes, bad)
-	if len(v.scopeClaims) == 0 {
-		v.scopeClaims = []string{"scope", "scp"}
+	scopeClaims := cfg.ScopeClaims
+	if len(scopeClaims) == 0 {
+		scopeClaims = []string{"scope", "scp"}
 	}
-	if slices.Contains(v.scopeClaims, "") {
+	if slices.Contains(scopeClaims, "") {
 		bad.add("ScopeClaims", "an empty string is no claim")
+	}
+	for _, path := range append([]string{v.audienceClaim}, scopeClaims...) {
+		v.places = append(v.places, lookup{path: path})
+		if path != "" {
+			v.letters[path[0]] = true
+		}
 	}
 	v.validator = jwt.NewValidator(
 		jwt.WithIssuer(issuer),

@@ -105,37 +105,44 @@ func canonicalScope(text []byte) bool {
 	var seen names.Stack
 	var set names.Set
 	defer seen.Release()
-	start := 0
-	for i := 0; i <= len(text); i++ {
-		if i < len(text) && text[i] != ' ' {
-			if !isScopeByte(text[i]) {
-				return false
-			}
-			continue
+	for start := 0; ; {
+		i := start
+		for i < len(text) && scopeBytes[text[i]] {
+			i++
 		}
-		name := text[start:i]
-		if len(name) == 0 {
+		if i == start {
 			return len(text) == 0
 		}
-		if !seen.Add(&set, name) {
+		if !seen.Add(&set, text[start:i]) {
+			return false
+		}
+		if i == len(text) {
+			return true
+		}
+		if text[i] != ' ' {
 			return false
 		}
 		start = i + 1
 	}
-	return true
 }
 
 // isScopeName reports whether s is a scope-token (RFC 6749, section 3.3).
 func isScopeName[T string | []byte](s T) bool {
 	for i := range len(s) {
-		if !isScopeByte(s[i]) {
+		if !scopeBytes[s[i]] {
 			return false
 		}
 	}
 	return len(s) > 0
 }
 
-func isScopeByte(c byte) bool { return ' ' < c && c <= '~' && c != '"' && c != '\\' }
+// scopeBytes tells of each byte whether a scope-token may have it.
+var scopeBytes = func() (set [256]bool) {
+	for c := '!'; c <= '~'; c++ {
+		set[c] = c != '"' && c != '\\'
+	}
+	return set
+}()
 
 // RequireScope returns a wrapper that serves only requests whose token carries
 // all of the given scopes. It authenticates the request unless m already has,

@@ -92,7 +92,7 @@ func lacksLogin(v *verified, acr []string, maxAge, leeway time.Duration) *cause 
 	if maxAge == 0 {
 		return nil
 	}
-	login := v.login
+	login := moment(v.login)
 	age := time.Since(login)
 	switch why.claim = "auth_time"; {
 	case login.IsZero():

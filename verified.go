@@ -2,6 +2,7 @@ package bearer
 
 import (
 	"encoding/binary"
+	"math"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -24,14 +25,27 @@ type verified struct {
 	standing standing  // of an issuer that was found at run time; nil if by is one of the fixed ones
 	decoded  atomic.Pointer[decoded]
 
-	expires, issued, notBefore, login time.Time // in UTC, which is no pointer
+	// In microseconds of Unix time, which is finer than a float64 tells.
+	expires, issued, notBefore, login int64 // or absent
+	from, until                       int64 // the token is valid after that, and before this
 
-	from, until int64            // microseconds of Unix time: the token is valid after that, and before this
-	ends        [numParts]uint32 // where the parts of text end
-	size        uint32           // bytes of memory that text takes
-	used        atomic.Uint32    // hits in the cache that no search for a victim has taken off yet, up to mostUsed
-	cnf         confirmation     // judged anew for each request
-	idToken     bool             // it looks like an ID token: for a hint in the log
+	ends    [numParts]uint32 // where the parts of text end
+	size    uint32           // bytes of memory that text takes
+	used    atomic.Uint32    // hits in the cache that no search for a victim has taken off yet, up to mostUsed
+	cnf     confirmation     // judged anew for each request
+	idToken bool             // it looks like an ID token: for a hint in the log
+}
+
+// absent stands for a time that a token does not have. As an expiry it is over, as a
+// beginning it is past, and any leeway can be taken off it.
+const absent = math.MinInt64 / 2
+
+// moment returns a time of a verified token, or the zero time.
+func moment(t int64) time.Time {
+	if t == absent {
+		return time.Time{}
+	}
+	return time.UnixMicro(t)
 }
 
 // The parts of a verified token's text: itself, as it came, and the claims.
@@ -89,13 +103,18 @@ func (v *verified) claims(c *Claims, room []string) {
 	if v.ends[partCert] > v.ends[partScope] {
 		c.ACR, c.Bound = v.claim(partACR), Binding{v.claim(partKey), v.claim(partCert)}
 	}
-	c.ExpiresAt, c.IssuedAt, c.NotBefore, c.AuthTime = local(v.expires), local(v.issued), local(v.notBefore), local(v.login)
+	c.ExpiresAt, c.IssuedAt, c.NotBefore, c.AuthTime = moment(v.expires), moment(v.issued), moment(v.notBefore), moment(v.login)
+	c.Audience, c.token = v.audience(room), v
+}
+
+// audience appends the values of the audience to room.
+func (v *verified) audience(room []string) []string {
 	for rest := v.text[v.ends[partCert]:]; len(rest) >= 4; {
 		n := 4 + int(uint32(rest[0])|uint32(rest[1])<<8|uint32(rest[2])<<16|uint32(rest[3])<<24)
 		room = append(room, rest[4:n])
 		rest = rest[n:]
 	}
-	c.Audience, c.token = room, v
+	return room
 }
 
 // copy returns the claims, for somebody to own.
@@ -114,14 +133,6 @@ func (v *verified) payload() []byte {
 	return out[:n]
 }
 
-// local returns t, which is in UTC and so without a pointer, in local time.
-func local(t time.Time) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.Local()
-}
-
 // A standing tells whether an issuer that was found at run time is still accepted at
 // a time, in microseconds of Unix time, and is told when a token of it is used.
 type standing interface {
@@ -130,12 +141,21 @@ type standing interface {
 }
 
 // holds reports whether the token's times hold, its key is still published, and its
-// issuer still accepted. Within the microseconds in which the times begin and end it reports false:
-// verification is more precise.
+// issuer still accepted.
 func (v *verified) holds(now time.Time) bool {
 	t := now.UnixMicro()
-	return v.from < t && t < v.until && v.counts(t)
+	return v.spans(t) && v.counts(t)
 }
+
+// setSpan sets when the token is valid by its times.
+func (v *verified) setSpan(leeway time.Duration) {
+	v.from, v.until = max(v.notBefore, v.issued)-leeway.Microseconds(), v.expires+leeway.Microseconds()
+}
+
+// spans reports whether the token is valid at the time t, in microseconds of Unix time.
+// Within those in which its times begin and end it reports false: verification is more
+// precise.
+func (v *verified) spans(t int64) bool { return v.from < t && t < v.until }
 
 // counts reports whether the token's key is still published, and its issuer accepted at
 // the time t, in microseconds of Unix time.
