@@ -254,9 +254,9 @@ type lookup struct {
 }
 
 func (l *lookup) see(name []byte, value strictjson.Value) {
-	if len(name) > l.matched && strings.HasPrefix(l.path, string(name)) &&
-		(len(name) == len(l.path) || l.path[len(name)] == '.') {
-		l.value, l.matched = value, len(name)
+	n := len(name)
+	if n > l.matched && n <= len(l.path) && l.path[:n] == string(name) && (n == len(l.path) || l.path[n] == '.') {
+		l.value, l.matched = value, n
 	}
 }
 
