@@ -96,7 +96,7 @@ type Config struct {
 	// can start while its issuer is down, and functions need not fetch at every
 	// cold start. It is read when there are no keys, before the first fetch, and
 	// written when the keys have changed. Kept keys serve at once, are refreshed as
-	// their age by the wall clock asks, and serve for a day past their time at most.
+	// their age by the wall clock asks, and serve for a day beyond that at most.
 	// They are read as strictly as what the issuer sends. Whoever can write there can
 	// sign tokens. What is broken, or kept for another issuer, counts as nothing kept,
 	// and is logged; so is any error. With FetchKeys the name of the issuer alone tells
