@@ -262,7 +262,7 @@ func Example_testing() {
 	if err != nil {
 		log.Fatal(err) // t.Fatal in a test
 	}
-	h := auth.RequireScope("read:messages")(respond("list"))
+	h := auth.RequireScope("read:messages")(respond("list")) // your handler
 
 	r := httptest.NewRequest("GET", "/api/messages", nil)
 	r.Header.Set("Authorization", "Bearer "+iss.Token("https://api.example.com", bearertest.Claims{"scope": "read:messages"}))

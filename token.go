@@ -267,20 +267,29 @@ const (
 )
 
 // A headerMemo keeps the headers of tokens whose signature held, so that the next
-// token with the same one, as most are, needs no reading of it: 16 ns in place of
-// 330, of the 25 µs that a token with RS256 takes (BenchmarkHeaders). Strangers have
+// token with the same one, as most are, needs no reading of it: 4 ns in place of
+// 300, of the 25 µs that a token with RS256 takes (BenchmarkHeaders). Strangers have
 // no part in it. The zero value is empty. It forgets all with each new key set,
 // since those bring new headers.
 type headerMemo struct {
-	set    atomic.Pointer[jwks.Set] // that the headers were kept with
-	byText sync.Map                 // encoded header -> *header
+	set    atomic.Pointer[jwks.Set]   // that the headers were kept with
+	first  atomic.Pointer[seenHeader] // of them: an issuer with one key has one header, and that needs no hash
+	byText sync.Map                   // encoded header -> *header
 	n      atomic.Int32
+}
+
+type seenHeader struct {
+	encoded string
+	header  *header
 }
 
 // get returns the header that was kept for the encoded one, or nil.
 func (m *headerMemo) get(encoded string) *header {
 	if len(encoded) > maxHeaderLength { // hashing it would take longer
 		return nil
+	}
+	if first := m.first.Load(); first != nil && first.encoded == encoded {
+		return first.header
 	}
 	if h, ok := m.byText.Load(encoded); ok {
 		return h.(*header)
@@ -294,6 +303,7 @@ func (m *headerMemo) put(set *jwks.Set, encoded string, h *header) {
 		return
 	}
 	if m.set.Load() != set && m.set.Swap(set) != set {
+		m.first.Store(nil)
 		m.byText.Clear()
 		m.n.Store(0)
 	}
@@ -301,7 +311,13 @@ func (m *headerMemo) put(set *jwks.Set, encoded string, h *header) {
 		return
 	}
 	// The string is part of a request's token: a copy keeps only the header.
-	if _, loaded := m.byText.LoadOrStore(strings.Clone(encoded), h); !loaded {
+	encoded = strings.Clone(encoded)
+	kept := m.first.CompareAndSwap(nil, &seenHeader{encoded, h})
+	if !kept {
+		_, known := m.byText.LoadOrStore(encoded, h)
+		kept = !known
+	}
+	if kept {
 		m.n.Add(1)
 	}
 }
