@@ -2,26 +2,29 @@
 // padding, without line breaks, and with the unused bits of the last character
 // zero. So what it accepts has no other encoding.
 //
-// The standard library's decoder skips line breaks even when it is strict, and takes 1.7
-// times as long, 0.6 µs in place of 0.35 for a payload of 900 bytes (BenchmarkDecode).
+// The standard library's decoder skips line breaks even when it is strict, and takes 2.4
+// times as long, 0.54 µs in place of 0.22 for a payload of 900 bytes (BenchmarkDecode).
 package base64url
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 // invalid marks what is not in the alphabet. It is no bit of any value.
 const invalid = 1 << 31
 
-// values are the characters' values at each of the four places of a group, so
-// that a group's 24 bits are the union of four of them.
+// values are the characters' values at each of the four places of a group, so that
+// the group's three bytes, the first of them lowest, are the union of four of them.
 var values = func() (v [4][256]uint32) {
 	for place := range v {
 		for c := range v[place] {
 			v[place][c] = invalid
 		}
 		for value, c := range []byte(alphabet) {
-			v[place][c] = uint32(value) << (18 - 6*place)
+			v[place][c] = bits.ReverseBytes32(uint32(value) << (26 - 6*place))
 		}
 	}
 	return v
@@ -34,21 +37,26 @@ var values = func() (v [4][256]uint32) {
 func Decode(dst []byte, src string) (n int, ok bool) {
 	v := &values
 	seen := uint32(0)
-	// Two groups at a time, as long as there is room to write their 6 bytes as
-	// 8. What follows begins at the seventh.
-	for len(src) >= 8 && len(dst)-n >= 8 {
+	out := dst
+	// Four groups at a time, as long as there is room to write the 3 bytes of each as 4.
+	// What follows begins at the fourth.
+	for len(src) >= 16 && len(out) >= 13 {
 		a := v[0][src[0]] | v[1][src[1]] | v[2][src[2]] | v[3][src[3]]
+		binary.LittleEndian.PutUint32(out, a)
 		b := v[0][src[4]] | v[1][src[5]] | v[2][src[6]] | v[3][src[7]]
-		binary.BigEndian.PutUint64(dst[n:], uint64(a)<<40|uint64(b)<<16)
-		seen |= a | b
-		src = src[8:]
-		n += 6
+		binary.LittleEndian.PutUint32(out[3:], b)
+		c := v[0][src[8]] | v[1][src[9]] | v[2][src[10]] | v[3][src[11]]
+		binary.LittleEndian.PutUint32(out[6:], c)
+		d := v[0][src[12]] | v[1][src[13]] | v[2][src[14]] | v[3][src[15]]
+		binary.LittleEndian.PutUint32(out[9:], d)
+		seen |= a | b | c | d
+		src, out = src[16:], out[12:]
 	}
-	for ; len(src) >= 4; src = src[4:] {
+	for len(src) >= 4 {
 		a := v[0][src[0]] | v[1][src[1]] | v[2][src[2]] | v[3][src[3]]
-		dst[n], dst[n+1], dst[n+2] = byte(a>>16), byte(a>>8), byte(a)
+		out[0], out[1], out[2] = byte(a), byte(a>>8), byte(a>>16)
 		seen |= a
-		n += 3
+		src, out = src[4:], out[3:]
 	}
 	unused := uint32(0)
 	switch len(src) {
@@ -56,14 +64,12 @@ func Decode(dst []byte, src string) (n int, ok bool) {
 		return 0, false // six bits are no byte
 	case 2:
 		a := v[0][src[0]] | v[1][src[1]]
-		dst[n] = byte(a >> 16)
-		seen, unused = seen|a, a&0xffff
-		n++
+		out[0] = byte(a)
+		seen, unused, out = seen|a, a>>8, out[1:]
 	case 3:
 		a := v[0][src[0]] | v[1][src[1]] | v[2][src[2]]
-		dst[n], dst[n+1] = byte(a>>16), byte(a>>8)
-		seen, unused = seen|a, a&0xff
-		n += 2
+		out[0], out[1] = byte(a), byte(a>>8)
+		seen, unused, out = seen|a, a>>16, out[2:]
 	}
-	return n, seen&invalid == 0 && unused == 0
+	return len(dst) - len(out), seen&invalid == 0 && unused == 0
 }
