@@ -9,70 +9,86 @@ import (
 
 // str reads a string, quotes included.
 func (s *scanner) str(i int) int {
-	s.escaped = false
 	if !s.at(i, '"') {
 		return s.fail(ErrSyntax)
 	}
-	i++
-	t, start := s.text, i
-	high := uint64(0) // has the high bits of bytes that are not ASCII
-	for {
-		// Most of a document is the inside of strings, so it is looked at
-		// eight bytes at a time.
-		if end := i + 8; end <= len(t) {
-			w := binary.LittleEndian.Uint64(t[i:end])
-			high |= w
-			special := specials(w)
-			if special == 0 {
-				i = end
-				continue
-			}
-			i += bits.TrailingZeros64(special) / 8
-		}
-		if i >= len(t) {
-			return s.fail(ErrSyntax)
-		}
+	t := s.text
+	end, high := plain(t, i+1)
+	if high == 0 && uint(end) < uint(len(t)) && t[end] == '"' {
+		return end + 1 // nearly always
+	}
+	return s.rest(i+1, end, high)
+}
+
+// rest reads on in the string whose inside begins at start, from i, where plain has stopped.
+func (s *scanner) rest(start, i int, high uint64) int {
+	for t := s.text; uint(i) < uint(len(t)); {
 		switch c := t[i]; {
 		case c == '"':
-			if high&highs != 0 && !s.loose && !utf8.Valid(t[start:i]) {
+			if high != 0 && !s.loose && !utf8.Valid(t[start:i]) {
 				return s.fail(ErrUnicode)
 			}
 			return i + 1
 		case c == '\\':
-			s.escaped = true
-			// Where there is one, there are often more.
-			for s.at(i, '\\') {
-				if i+1 < len(t) && short[t[i+1]] != 0 {
-					i += 2
-					continue
-				}
-				n := s.escape(t[i:])
-				if n == failed {
-					return failed
-				}
-				i += n
+			if i = s.escapes(i); i == failed {
+				return failed
 			}
 		case c < ' ':
 			return s.fail(ErrSyntax)
 		default: // close to the end of the text
-			high |= uint64(c)
+			high |= uint64(c) & highs
 			i++
 		}
+		var more uint64
+		i, more = plain(t, i)
+		high |= more
 	}
+	return s.fail(ErrSyntax)
 }
 
 // Every byte's lowest and highest bit.
 const ones, highs = 0x0101010101010101, 0x8080808080808080
 
-// specials looks for quotes, backslashes and control characters among the eight
-// bytes of w. The lowest bit that is set in its result is the highest of the
-// byte that is the first of them; above that bit there may be false ones.
-func specials(w uint64) uint64 {
-	// Of a byte below 0x80, x-ones sets the high bit where x is zero, and
-	// w-ones*c where w is less than c. It borrows from the bytes above only
-	// there, too.
-	quote, backslash, control := (w^ones*'"')-ones, (w^ones*'\\')-ones, w-ones*' '
-	return (quote | backslash | control) &^ w & highs
+// plain looks for the first quote, backslash or control character at or behind i, and
+// stops short of the last seven bytes of t. Most of a document is the inside of strings,
+// so it goes eight bytes at a time. high is 0 if all that it has passed is ASCII. It is
+// just small enough for Go to inline.
+func plain(t []byte, i int) (end int, high uint64) {
+	for last := len(t) - 8; i <= last; i += 8 {
+		w := binary.LittleEndian.Uint64(t[i : i+8])
+		// Of a byte x below 0x80, x-n has the high bit if x is less than n, and borrows
+		// from the byte above only then, too. So the lowest high bit is that of the first
+		// such byte; above it there may be false ones. With bit 1 turned over, the quote
+		// is 0x20, control characters are less, and all others more.
+		special := ((w ^ ones*2 - ones*0x21) | (w ^ ones*'\\' - ones) | w) & highs
+		if special == 0 {
+			continue
+		}
+		high |= w // which may be all that there is
+		if special &^= w; special != 0 {
+			i += bits.TrailingZeros64(special) / 8
+			break
+		}
+	}
+	return i, high & highs
+}
+
+// escapes reads the escape sequence at i and those that follow it: where there is one,
+// there are often more.
+func (s *scanner) escapes(i int) int {
+	s.escaped = true
+	for t := s.text; s.at(i, '\\'); {
+		if i+1 < len(t) && short[t[i+1]] != 0 {
+			i += 2
+			continue
+		}
+		n := s.escape(t[i:])
+		if n == failed {
+			return failed
+		}
+		i += n
+	}
+	return i
 }
 
 // short has what the escapes of two bytes stand for, by the second.

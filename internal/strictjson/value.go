@@ -44,13 +44,15 @@ func (v Value) Elements() iter.Seq[Value] {
 		}
 		// The text is known to be valid, duplicates in it were looked for.
 		s := scanner{text: v, loose: true}
-		i, more := s.next(1, ']', true)
-		for more {
+		i, c := s.space(1)
+		for c != ']' {
 			start := i
 			if i = s.value(i, 1); !yield(v[start:i]) {
 				return
 			}
-			i, more = s.next(i, ']', false)
+			if i, c = s.space(i); c == ',' {
+				i, _ = s.space(i + 1)
+			}
 		}
 	}
 }
@@ -62,5 +64,6 @@ func (v Value) IsAbsent() bool {
 		return v[0] == 'n'
 	}
 	s := scanner{text: v}
-	return s.at(s.space(1), ']')
+	_, c := s.space(1)
+	return c == ']'
 }
