@@ -45,10 +45,12 @@ func TestHeaderMemo(t *testing.T) {
 	for range 2 * maxHeaders {
 		m.put(nil, longest, h)
 	}
-	for _, set := range []*jwks.Set{new(jwks.Set), new(jwks.Set)} {
+	sets := []*jwks.Set{new(jwks.Set), new(jwks.Set)}
+	for _, set := range sets {
 		m.put(set, longest+"a", h)
+		m.put(set, fmt.Sprintf("first with %p", set), h)
 		m.put(set, longest, h)
-		for n := 1; n <= 2*maxHeaders; n++ {
+		for n := 2; n <= 2*maxHeaders; n++ {
 			text := fmt.Sprintf("%p %d", set, n)
 			m.put(set, text, h)
 			if kept := m.get(text) == h; kept != (n < maxHeaders) {
@@ -65,6 +67,11 @@ func TestHeaderMemo(t *testing.T) {
 		m.byText.Range(func(any, any) bool { n++; return true })
 		if n != maxHeaders {
 			t.Errorf("%d headers are kept, want %d", n, maxHeaders)
+		}
+		for _, other := range sets {
+			if kept := m.get(fmt.Sprintf("first with %p", other)) == h; kept != (other == set) {
+				t.Errorf("with %p, the first header of %p is kept: %v", set, other, kept)
+			}
 		}
 	}
 }
