@@ -60,7 +60,7 @@ func plain(t []byte, i int) (end int, high uint64) {
 		// from the byte above only then, too. So the lowest high bit is that of the first
 		// such byte; above it there may be false ones. With bit 1 turned over, the quote
 		// is 0x20, control characters are less, and all others more.
-		special := ((w ^ ones*2 - ones*0x21) | (w ^ ones*'\\' - ones) | w) & highs
+		special := (((w ^ ones*2) - ones*0x21) | ((w ^ ones*'\\') - ones) | w) & highs
 		if special == 0 {
 			continue
 		}
