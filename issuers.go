@@ -52,6 +52,7 @@ func (is *issuers) of(ctx context.Context, t *token, now time.Time) (*verifier, 
 	}
 	if len(is.finders) > 0 && isSane(issuer) {
 		t.free() // thousands may wait
+		t.waited = true
 		for _, f := range is.finders {
 			found, err := f.of(ctx, issuer, now)
 			if err != nil {

@@ -38,6 +38,7 @@ type token struct {
 	signature []byte
 	scratch   *scratch // nil if nothing is decoded
 	routed    bool     // its unverified "iss" has been looked at, and names the verifier's issuer
+	waited    bool     // for FindIssuer or for keys, perhaps: it is later than when it came
 }
 
 // A scratch is the memory that the verification of one token needs and that

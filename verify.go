@@ -60,13 +60,15 @@ func (v *verifier) verify(ctx context.Context, t *token, now time.Time) (*verifi
 	set, err := v.keys.AtHand(now), error(nil)
 	if set == nil {
 		set, err = v.await(t, func() (*jwks.Set, error) { return v.keys.current(ctx, now) })
-		now = time.Now()
 	}
 	for err == nil {
 		key, listed := v.findKey(set, h, t)
 		if key != nil {
 			if !known {
 				v.headers.put(set, t.Header, h)
+			}
+			if t.waited {
+				now = time.Now()
 			}
 			return v.readClaims(t, key, now)
 		}
@@ -80,7 +82,6 @@ func (v *verifier) verify(ctx context.Context, t *token, now time.Time) (*verifi
 		// answered. So there are three rounds at most.
 		old := set
 		set, err = v.await(t, func() (*jwks.Set, error) { return v.keys.awaitNewer(ctx, old, h.kid, arrival) })
-		now = time.Now()
 	}
 	return nil, err
 }
@@ -99,6 +100,7 @@ func (v *verifier) await(t *token, get func() (*jwks.Set, error)) (*jwks.Set, er
 		t.routed = true
 	}
 	t.free()
+	t.waited = true
 	set, err := get()
 	if err == nil {
 		err = t.decode()

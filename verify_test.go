@@ -677,6 +677,54 @@ func TestTokenExpires(t *testing.T) {
 	}
 }
 
+// A token may wait before it is judged, and then the clock of that moment counts.
+func TestTokenExpiresMeanwhile(t *testing.T) {
+	strict := func(c *bearer.Config) { c.Leeway = -1 }
+	ready := func(t *testing.T, iss *bearertest.Issuer) *bearer.Middleware {
+		auth := newMiddleware(t, iss, strict)
+		if err := auth.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return auth
+	}
+	for _, tt := range []struct {
+		what string // it waits for
+		auth func(t *testing.T, iss *bearertest.Issuer, wait time.Duration) *bearer.Middleware
+	}{
+		{"the first keys", func(t *testing.T, iss *bearertest.Issuer, wait time.Duration) *bearer.Middleware {
+			iss.SetDelay(wait)
+			return newMiddleware(t, iss, strict)
+		}},
+		{"a new key", func(t *testing.T, iss *bearertest.Issuer, wait time.Duration) *bearer.Middleware {
+			auth := ready(t, iss)
+			iss.Rotate()
+			iss.SetDelay(wait)
+			return auth
+		}},
+		{"FindIssuer", func(t *testing.T, iss *bearertest.Issuer, wait time.Duration) *bearer.Middleware {
+			found := ready(t, iss)
+			d, auth := newDirectory(t)
+			d.setInstead(func(context.Context, string) (*bearer.Middleware, error) {
+				time.Sleep(wait)
+				return found, nil
+			})
+			return auth
+		}},
+	} {
+		for wait, want := range map[time.Duration]error{0: nil, 900 * time.Millisecond: jwt.ErrTokenExpired} {
+			synctest.Test(t, func(t *testing.T) {
+				iss := bearertest.NewIssuer("https://login.example.com/")
+				auth := tt.auth(t, iss, wait)
+				token := iss.Token(audience, bearertest.Claims{"exp": time.Now().Add(time.Second)})
+				time.Sleep(time.Second / 2)
+				if _, err := auth.Verify(t.Context(), token); !errors.Is(err, want) {
+					t.Errorf("half a second before it expires it waits for %s, %v: err = %v, want %v", tt.what, wait, err, want)
+				}
+			})
+		}
+	}
+}
+
 // Every single bit of a token counts.
 func TestBitFlips(t *testing.T) {
 	// In virtual time: each key id that no key has may wait for a fetch.
