@@ -308,7 +308,7 @@ func (m *Middleware) authenticate(r *http.Request) (judgement, error) {
 // judge judges a token: whether it is good, and whether its sender may use it.
 func (m *Middleware) judge(ctx context.Context, text string, s sender) (judgement, error) {
 	j, err := m.lookUp(ctx, text)
-	if err == nil {
+	if err == nil && m.asks(j.verified) {
 		err = m.checkRevoked(ctx, j.verified)
 	}
 	if err == nil {
