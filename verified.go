@@ -25,7 +25,7 @@ type verified struct {
 	standing standing  // of an issuer that was found at run time; nil if by is one of the fixed ones
 	decoded  atomic.Pointer[decoded]
 
-	// In microseconds of Unix time, which is finer than a float64 tells.
+	// In microseconds of Unix time: a float64 tells a quarter of one.
 	expires, issued, notBefore, login int64 // or absent
 	from, until                       int64 // the token is valid after that, and before this
 
