@@ -58,18 +58,18 @@ func Decode(dst []byte, src string) (n int, ok bool) {
 		seen |= a
 		src, out = src[4:], out[3:]
 	}
-	unused := uint32(0)
+	unused := uint32(0) // bits of the last character, or the mark of an invalid one
 	switch len(src) {
 	case 1:
 		return 0, false // six bits are no byte
 	case 2:
 		a := v[0][src[0]] | v[1][src[1]]
 		out[0] = byte(a)
-		seen, unused, out = seen|a, a>>8, out[1:]
+		unused, out = a>>8, out[1:]
 	case 3:
 		a := v[0][src[0]] | v[1][src[1]] | v[2][src[2]]
 		out[0], out[1] = byte(a), byte(a>>8)
-		seen, unused, out = seen|a, a>>16, out[2:]
+		unused, out = a>>16, out[2:]
 	}
 	return len(dst) - len(out), seen&invalid == 0 && unused == 0
 }

@@ -44,7 +44,16 @@ func TestDecode(t *testing.T) {
 	}
 	for n := range 36 { // two rounds of the long loop, and a rest
 		good := []byte(strings.Repeat("-_Az09aZ", 5)[:n])
+		if n%4 > 1 {
+			good[n-1] = 'w' // its unused bits are zero
+		}
 		for i := range good {
+			for j := range i { // two that are invalid do not make up for each other
+				src := bytes.Clone(good)
+				src[i], src[j] = '=', '+'
+				check(t, string(src), 8)
+				check(t, string(src), 0)
+			}
 			for c := range 256 {
 				src := bytes.Clone(good)
 				src[i] = byte(c)
