@@ -221,10 +221,16 @@ func TestStringsAtAnyLength(t *testing.T) {
 			for special, want := range map[string]error{
 				"é":            nil,
 				"\x7f":         nil,
+				"!":            nil, // beside the quote
+				"#":            nil,
+				"[":            nil, // beside the backslash
+				"]":            nil,
+				"^":            nil, // the backslash, with bit 1 turned over
 				"\xff":         strictjson.ErrUnicode,
 				"\x80":         strictjson.ErrUnicode,
 				"\xa2":         strictjson.ErrUnicode, // a quote but for the highest bit
 				"\xc3":         strictjson.ErrUnicode,
+				"\xdc":         strictjson.ErrUnicode, // a backslash but for the highest bit
 				"\xed\xa0\x80": strictjson.ErrUnicode,
 				"\x1f":         strictjson.ErrSyntax,
 				"\x00":         strictjson.ErrSyntax,
@@ -235,7 +241,7 @@ func TestStringsAtAnyLength(t *testing.T) {
 				`\u00e9`:       nil,
 			} {
 				inside := strings.Repeat("x", i) + special + strings.Repeat("x", n-i)
-				for _, text := range []string{`{"` + inside + `":1}`, `{"a":"` + inside + `"}`, `{"a":["` + inside + `"]}`} {
+				for _, text := range []string{`{"` + inside + `":1}`, `{"a":"` + inside + `"}`, `{"a":["` + inside + `"]}`, `{"a":"\n` + inside + `"}`} {
 					o := strictjson.Object{Text: []byte(text)}
 					for o.Next() {
 					}

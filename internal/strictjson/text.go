@@ -59,8 +59,9 @@ func plain(t []byte, i int) (end int, high uint64) {
 		// Of a byte x below 0x80, x-n has the high bit if x is less than n, and borrows
 		// from the byte above only then, too. So the lowest high bit is that of the first
 		// such byte; above it there may be false ones. With bit 1 turned over, the quote
-		// is 0x20, control characters are less, and all others more.
-		special := (((w ^ ones*2) - ones*0x21) | ((w ^ ones*'\\') - ones) | w) & highs
+		// is 0x20, control characters are less, and all others more. Of a byte from 0x80
+		// up, one of the two differences has the high bit.
+		special := (((w ^ ones*2) - ones*0x21) | ((w ^ ones*'\\') - ones)) & highs
 		if special == 0 {
 			continue
 		}
