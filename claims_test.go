@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"example.com/bearer"
 	"example.com/bearer/bearertest"
 )
@@ -44,6 +46,38 @@ func TestClaims(t *testing.T) {
 	c, err = auth.Verify(t.Context(), iss.Sign("", payload(iss, "")))
 	if err != nil || c.Subject != "" || c.ID != "" || c.ClientID != "" || c.IssuedAt != (time.Time{}) || c.NotBefore != (time.Time{}) || c.AuthTime != (time.Time{}) || c.Scope != "" {
 		t.Errorf("without optional claims: got %+v, %v, want zero values", c, err)
+	}
+}
+
+// Each date may be absent, and is what it is with its fraction otherwise, whichever others
+// there are, at a token's first use and from the cache.
+func TestDates(t *testing.T) {
+	iss, auth := newAuth(t)
+	names := []string{"exp", "nbf", "iat", "auth_time"}
+	for mask := range 1 << len(names) {
+		claims := bearertest.Claims{}
+		var want [4]time.Time
+		for i, name := range names {
+			if claims[name] = nil; mask>>i&1 == 1 {
+				fraction := time.Duration(i+1) * 125 * time.Millisecond
+				want[i] = time.Unix(time.Now().Unix()-30, 0).Add(fraction)
+				claims[name] = json.RawMessage(fmt.Sprintf("%d.%03d", want[i].Unix(), fraction.Milliseconds()))
+			}
+		}
+		token := iss.Token(audience, claims)
+		for range 2 {
+			c, err := auth.Verify(t.Context(), token)
+			if mask&1 == 0 {
+				checkRefused(t, c, err, "no_expiry", jwt.ErrTokenRequiredClaimMissing)
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := [...]time.Time{c.ExpiresAt, c.NotBefore, c.IssuedAt, c.AuthTime}; got != want {
+				t.Errorf("%v: got %v, want %v", claims, got, want)
+			}
+		}
 	}
 }
 
@@ -83,6 +117,18 @@ func TestTextOfClaims(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// However long a value of the audience is, it is told apart from the next one.
+func TestLongAudience(t *testing.T) {
+	iss, auth := newAuth(t, func(c *bearer.Config) { c.MaxTokenLength = 256 << 10 })
+	for _, n := range []int{254, 255, 256, 257, 511, 512, 65535, 65536, 65537, 131329} {
+		want := []string{strings.Repeat("a", n), audience, "b"}
+		c, err := auth.Verify(t.Context(), iss.Token(audience, bearertest.Claims{"aud": want}))
+		if err != nil || !slices.Equal(c.Audience, want) {
+			t.Errorf("%d bytes: got %.100v, %v", n, c, err)
 		}
 	}
 }

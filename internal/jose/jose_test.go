@@ -201,6 +201,7 @@ func TestNumericDate(t *testing.T) {
 		ok    bool
 	}{
 		{"0", time.Unix(0, 0), true},
+		{"9", time.Unix(9, 0), true},
 		{"1800000000", time.Unix(1800000000, 0), true},
 		{"1800000000.5", time.Unix(1800000000, 5e8), true},
 		{"18e8", time.Unix(1800000000, 0), true},
