@@ -49,7 +49,9 @@ func TestHeaderMemo(t *testing.T) {
 	for _, set := range sets {
 		m.put(set, longest+"a", h)
 		m.put(set, fmt.Sprintf("first with %p", set), h)
-		m.put(set, longest, h)
+		for range maxHeaders { // by requests that came at the same time
+			m.put(set, longest, h)
+		}
 		for n := 2; n <= 2*maxHeaders; n++ {
 			text := fmt.Sprintf("%p %d", set, n)
 			m.put(set, text, h)

@@ -677,6 +677,49 @@ func TestTokenExpires(t *testing.T) {
 	}
 }
 
+// A token is valid from the very moment of "nbf" and "iat" less the leeway, and until that
+// of "exp" and the leeway, when it is not any more: at its first use, and from the cache.
+func TestBorders(t *testing.T) {
+	const us = time.Microsecond
+	for _, tt := range []struct {
+		claim string
+		after time.Duration // the claim's time
+		want  error
+	}{
+		{"exp", -us, nil},
+		{"exp", 0, jwt.ErrTokenExpired},
+		{"exp", us, jwt.ErrTokenExpired},
+		{"nbf", -us, jwt.ErrTokenNotValidYet},
+		{"nbf", 0, nil},
+		{"nbf", us, nil},
+		{"iat", -us, jwt.ErrTokenUsedBeforeIssued},
+		{"iat", 0, nil},
+		{"iat", us, nil},
+	} {
+		for _, leeway := range []time.Duration{-1, 10 * time.Second} {
+			synctest.Test(t, func(t *testing.T) {
+				iss, auth := newAuth(t, func(c *bearer.Config) { c.Leeway = leeway })
+				at := time.Now().Add(20500 * time.Millisecond)
+				claims := bearertest.Claims{"iat": nil, tt.claim: json.RawMessage(fmt.Sprintf("%d.5", at.Unix()))}
+				border := max(leeway, 0)
+				if tt.claim == "exp" {
+					border = -border
+				}
+				first, kept := iss.Token(audience, claims), iss.Token(audience, claims)
+				if tt.claim == "exp" {
+					warm(t, auth, kept)
+				}
+				time.Sleep(time.Until(at) - border + tt.after)
+				for _, token := range []string{first, first, kept} {
+					if _, err := auth.Verify(t.Context(), token); !errors.Is(err, tt.want) {
+						t.Errorf("leeway %v, %v after %s: got %v, want %v", leeway, tt.after, tt.claim, err, tt.want)
+					}
+				}
+			})
+		}
+	}
+}
+
 // A token may wait before it is judged, and then the clock of that moment counts.
 func TestTokenExpiresMeanwhile(t *testing.T) {
 	strict := func(c *bearer.Config) { c.Leeway = -1 }
