@@ -78,6 +78,16 @@ var texts = []struct {
 	{`{"a";1}`, strictjson.ErrSyntax},
 	{`{"a"::1}`, strictjson.ErrSyntax},
 	{`{"a":1;"b":2}`, strictjson.ErrSyntax},
+	{`}"a":1}`, strictjson.ErrSyntax},
+	{`|"a":1}`, strictjson.ErrSyntax},
+	{`{"a":1~`, strictjson.ErrSyntax},
+	{`{"a":1+"b":2}`, strictjson.ErrSyntax},
+	{`{"a"-1}`, strictjson.ErrSyntax},
+	{`{"a",1}`, strictjson.ErrSyntax},
+	{`{"a":{y}`, strictjson.ErrSyntax}, // beside the brace that makes it empty
+	{`{"a":{|}`, strictjson.ErrSyntax},
+	{`{"a":{~}`, strictjson.ErrSyntax},
+	{"{\"a\":{\x02}", strictjson.ErrSyntax},
 	{`{"a":1,,"b":2}`, strictjson.ErrSyntax},
 	{`{"a":{"b":1;"c":2}}`, strictjson.ErrSyntax},
 	{`{'a":1}`, strictjson.ErrSyntax},
@@ -105,6 +115,8 @@ var texts = []struct {
 	{`{"a":["b"`, strictjson.ErrSyntax},
 	{`{"a":["b",`, strictjson.ErrSyntax},
 	{`{"a":[1;2]}`, strictjson.ErrSyntax},
+	{`{"a":[1-2]}`, strictjson.ErrSyntax},
+	{`{"a":[1+2]}`, strictjson.ErrSyntax},
 	{`{"a":[1}]`, strictjson.ErrSyntax},
 	{`{"a":{"b":1]}`, strictjson.ErrSyntax},
 	{`{"a":tru}`, strictjson.ErrSyntax},
@@ -192,8 +204,8 @@ func TestObject(t *testing.T) {
 		if got := o.Err(); !errors.Is(got, tt.err) {
 			t.Errorf("%.80q: got error %v, want %v", tt.text, got, tt.err)
 		}
-		if o.Next() {
-			t.Errorf("%.80q: Next after the end is true", tt.text)
+		if got := o.Err(); o.Next() || o.Err() != got {
+			t.Errorf("%.80q: Next after the end is true, or the error %v becomes %v", tt.text, got, o.Err())
 		}
 	}
 }
@@ -299,11 +311,13 @@ func TestMaxMembers(t *testing.T) {
 			t.Errorf("%s: got error %v, want %v", text, o.Err(), want)
 		}
 	}
-	one := strictjson.Object{Text: []byte(`{"a":1,"b":2}`), MaxMembers: 1}
-	for one.Next() {
-	}
-	if one.Err() != strictjson.ErrMembers {
-		t.Errorf("two members where one may be: got error %v, want %v", one.Err(), strictjson.ErrMembers)
+	for _, text := range []string{`{"a":1,"b":2}`, `{"\n":1}`} {
+		one := strictjson.Object{Text: []byte(text), MaxMembers: 1}
+		for one.Next() {
+		}
+		if one.Err() != strictjson.ErrMembers {
+			t.Errorf("%s, where one member may be: got error %v, want %v", text, one.Err(), strictjson.ErrMembers)
+		}
 	}
 }
 
@@ -337,6 +351,31 @@ func TestFind(t *testing.T) {
 	} {
 		if value, ok := strictjson.Find([]byte(tt.text), "iss", 6); string(value) != tt.value || ok != tt.ok {
 			t.Errorf("%s: got %q, %v, want %q, %v", tt.text, value, ok, tt.value, tt.ok)
+		}
+	}
+}
+
+func TestElements(t *testing.T) {
+	for text, want := range map[string][]string{
+		`[]`:                       nil,
+		`[{"a":1} , 2]`:            {`{"a":1}`, `2`},
+		`[true]`:                   {`true`},
+		`[{"a":1,"a":2},"\ud800"]`: {`{"a":1,"a":2}`, `"\ud800"`}, // which LooseBelow lets pass
+		`{"a":[1]}`:                nil,
+		`"]"`:                      nil,
+	} {
+		o := strictjson.Object{Text: []byte(`{"a":` + text + `}`), LooseBelow: true}
+		for o.Next() {
+			var got []string
+			for v := range o.Value.Elements() {
+				got = append(got, string(v))
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: got %q, want %q", text, got, want)
+			}
+		}
+		if o.Err() != nil {
+			t.Errorf("%s: %v", text, o.Err())
 		}
 	}
 }
@@ -530,7 +569,7 @@ func BenchmarkObject(b *testing.B) {
 func TestIsAbsent(t *testing.T) {
 	for text, want := range map[string]bool{
 		"null": true, "[]": true, "[ \n]": true,
-		"[null]": false, "[ [] ]": false, "{}": false, `""`: false, `"null"`: false, "0": false, "-1": false, "true": false, "false": false,
+		"[null]": false, "[ [] ]": false, "{}": false, `""`: false, `"]"`: false, `"null"`: false, "0": false, "-1": false, "true": false, "false": false,
 	} {
 		if got := strictjson.Value(text).IsAbsent(); got != want {
 			t.Errorf("%s: got %v, want %v", text, got, want)
