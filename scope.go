@@ -105,10 +105,9 @@ func canonicalScope(text []byte) bool {
 	var seen names.Stack
 	var set names.Set
 	defer seen.Release()
-	good := &scopeBytes
 	for start := 0; ; {
 		i := start
-		for i < len(text) && good[text[i]] {
+		for i < len(text) && scopeBytes[text[i]] {
 			i++
 		}
 		if i == start {

@@ -78,9 +78,7 @@ func (v *verified) write(token string, parts *[numParts][]byte, audience [][]byt
 	b.Grow(n)
 	b.WriteString(token)
 	for _, part := range parts {
-		if len(part) > 0 { // half of them are empty
-			b.Write(part)
-		}
+		b.Write(part)
 	}
 	for _, value := range audience {
 		var length [4]byte

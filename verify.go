@@ -24,7 +24,7 @@ type verifier struct {
 	audience      []string
 	audienceClaim string
 	places        []lookup  // of the audience, and then of scopes
-	letters       [256]bool // that names begin with which places may lead to
+	letters       [256]bool // that the names begin with which see has a use for
 	algorithms    []string  // accepted
 	types         []string  // accepted, as mediaType has them
 	maxLength     int       // of a token, in bytes
@@ -242,7 +242,8 @@ func (v *verifier) scan(t *token, out *verified) (tenant string, err error) {
 				}
 			}
 		}
-		if len(o.Name) > 0 && v.letters[o.Name[0]] { // or it is none of them
+		// Most names are none of them: 1,000 instructions less of 13,000.
+		if len(o.Name) > 0 && v.letters[o.Name[0]] {
 			for i := range places {
 				places[i].see(o.Name, o.Value)
 			}
@@ -263,8 +264,8 @@ func (v *verifier) scan(t *token, out *verified) (tenant string, err error) {
 	if wrongType != "" {
 		return "", &cause{reason: "claim_type", claim: wrongType, detail: "a claim has the wrong type"}
 	}
-	for i := range places[1:] {
-		if value, ok := places[1+i].find(); ok {
+	for _, scope := range places[1:] {
+		if value, ok := scope.find(); ok {
 			parts[partScope] = readScope(value)
 			break
 		}
