@@ -12,12 +12,9 @@ import (
 // Claims are the claims of a verified token. Those that this package checked
 // are fields; [As] and [Claims.Decode] give the others.
 //
-// Each request has a copy of its own: what a handler does to it ends with the
-// request. The copy, its Audience included, shares memory with the request: what is to
-// stay for longer must be copied, or the whole request stays as long:
-//
-//	kept := *claims
-//	kept.Audience = slices.Clone(kept.Audience)
+// Whoever gets them, from [FromContext] or elsewhere, has a copy of their own: what they do
+// to it nobody else sees. [NewContext] hands changed ones on. An Audience that is kept may
+// keep the request in memory, which slices.Clone avoids.
 type Claims struct {
 	Issuer  string // "iss"
 	Subject string // "sub"; empty if the token has none

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"example.com/bearer/internal/dpop"
@@ -14,23 +15,25 @@ type contextKey int
 
 const claimsKey contextKey = 0
 
-// A claimsContext carries the claims of a verified token. It is a type of its own and
-// no context.WithValue, because by must not be for others to set, and because it is
-// then the only allocation of a request: two take 20 ns more.
+// A claimsContext carries a verified token, of which FromContext makes claims. It is a
+// type of its own and no context.WithValue, because by must not be for others to set, and
+// because it is then the only allocation of a request: two take 20 ns more.
 type claimsContext struct {
 	context.Context
 	by       *Middleware // that verified it
 	verified *verified
 	cached   bool         // it was verified before; for Config.Observe
-	own      Claims       // the request's copy
-	audience [2]string    // room for its audience, which is seldom longer
+	taken    atomic.Bool  // audience is somebody's
+	audience [2]string    // room for that of the first claims, which seldom has more values
 	request  http.Request // the copy of the request that has this context
 }
 
 // newClaimsContext returns a context for a request with the token that v is.
 func newClaimsContext(ctx context.Context, by *Middleware, v *verified, cached bool) *claimsContext {
 	c := &claimsContext{Context: ctx, by: by, verified: v, cached: cached}
-	v.claims(&c.own, c.audience[:0])
+	if v.values <= uint32(len(c.audience)) {
+		v.audience(c.audience[:0])
+	}
 	return c
 }
 
@@ -54,9 +57,17 @@ func (c *claimsContext) asked() time.Time {
 	return time.UnixMicro(at)
 }
 
+// claims sets room to claims for somebody to own, and returns it.
+func (c *claimsContext) claims(room *Claims) *Claims {
+	if n := c.verified.values; n <= uint32(len(c.audience)) && !c.taken.Swap(true) {
+		return c.verified.claims(room, c.audience[:n:n])
+	}
+	return c.verified.claims(room, c.verified.audience(nil))
+}
+
 // outcome returns what there is to tell of r, but for the Error.
 func (c *claimsContext) outcome(r *http.Request) Outcome {
-	return Outcome{Request: r, Claims: &c.own, Issuer: c.verified.by.issuer, Cached: c.cached}
+	return Outcome{Request: r, Claims: c.claims(new(Claims)), Issuer: c.verified.by.issuer, Cached: c.cached}
 }
 
 // A plainContext shows claims that no Middleware vouches for, or none, whatever those
@@ -125,14 +136,26 @@ type askedKey struct{ by *Middleware }
 // FromContext returns the claims of the request that ctx belongs to. It reports
 // false where no token was verified: outside of [Middleware.Handler], and
 // behind [Middleware.Optional] for an anonymous request.
+//
+// Each call returns a copy, which costs no allocation where the caller passes it to nobody.
+// Claims that were given to [NewContext] are returned as they are.
 func FromContext(ctx context.Context) (*Claims, bool) {
+	// Small enough to be part of its caller, so that claims which go no further are on the
+	// stack: a token from the cache takes 50 ns less of 320, and 384 bytes in place of 640
+	// (BenchmarkHot). Claims that do go further take 35 ns more than if each request had some.
+	c := claimsOf(ctx, new(Claims))
+	return c, c != nil
+}
+
+// claimsOf returns the claims of ctx, in room if a Middleware has put them there, or nil.
+func claimsOf(ctx context.Context, room *Claims) *Claims {
 	switch c := ctx.Value(claimsKey).(type) {
 	case *claimsContext:
-		return &c.own, true
+		return c.claims(room)
 	case *plainContext:
-		return c.claims, c.claims != nil
+		return c.claims
 	}
-	return nil, false
+	return nil
 }
 
 // NewContext returns a context that carries c for [FromContext]. It is for tests

@@ -18,10 +18,8 @@ type Outcome struct {
 	// not for logs.
 	Request *http.Request
 
-	// Claims are the request's own copy of the token's claims, which the handler
-	// sees too, and may change once Observe has returned. They are nil if the token
-	// did not verify. One that did may still be refused: it was revoked, or whoever
-	// sent it has not shown that it is theirs.
+	// Claims are nil if the token did not verify. One that did may still be refused: it
+	// was revoked, or whoever sent it has not shown that it is theirs.
 	Claims *Claims
 
 	// Err is nil if nothing was refused. It is not to be changed. A request that was

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -465,45 +466,77 @@ func withClaims(c *bearer.Claims, next http.Handler) http.Handler {
 	})
 }
 
-// What one request does to its claims ends with it, and does not even reach its
-// own scope checks.
-func TestClaimsAreTheRequestsOwn(t *testing.T) {
+// What somebody does to claims nobody else sees: not the same request's other handlers
+// and scope checks, and not the next request.
+func TestClaimsAreOnesOwn(t *testing.T) {
 	iss, auth := newAuth(t)
-	header := "Bearer " + iss.Token(audience, bearertest.Claims{"aud": []string{audience, "b", "c", "d"}, "scope": "read"})
-	spoil := func(c *bearer.Claims) {
-		c.Scope += " admin"
-		c.Subject = "root"
-		clear(c.Audience)
-		*c = bearer.Claims{Scope: c.Scope, Subject: c.Subject, Audience: append(c.Audience, "x")}
-	}
-	spoils := func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c, _ := bearer.FromContext(r.Context())
-			spoil(c)
-			next.ServeHTTP(w, r)
-		})
-	}
-	r := httptest.NewRequest("GET", "/", nil)
-	r.Header.Set("Authorization", header)
-	for range 4 { // new, seen before, from the cache
-		if w := serve(auth.Handler(spoils(auth.RequireScope("admin")(ok))), header); w.Code != 403 {
-			t.Errorf("a handler gave its request a scope: status %d", w.Code)
+	for n := range 4 {
+		aud := []string{audience, "b", "c", "d"}[:n+1]
+		header := "Bearer " + iss.Token(audience, bearertest.Claims{"aud": aud, "scope": "read"})
+		spoil := func(c *bearer.Claims) {
+			c.Scope += " admin"
+			c.Subject = "root"
+			c.Audience = append(c.Audience, "x")
+			clear(c.Audience[:n+1])
 		}
-		serve(auth.Require(func(_ *http.Request, c *bearer.Claims) error { spoil(c); return nil })(ok), header)
-		for name, get := range map[string]func() (*bearer.Claims, error){
-			"Authenticate": func() (*bearer.Claims, error) { return auth.Authenticate(r) },
-			"Verify":       func() (*bearer.Claims, error) { return auth.Verify(t.Context(), header[len("Bearer "):]) },
-		} {
-			c, err := get()
-			if err != nil || c.Scope != "read" || c.Subject != "user" || !slices.Equal(c.Audience, []string{audience, "b", "c", "d"}) {
-				t.Errorf("%s = %+v, %v, want the claims as they were", name, c, err)
-				continue
+		check := func(from string, c *bearer.Claims, err error) {
+			t.Helper()
+			if err != nil || c.Scope != "read" || c.Subject != "user" || !slices.Equal(c.Audience, aud) {
+				t.Errorf("%s = %+v, %v, want the claims as they were", from, c, err)
+			} else {
+				spoil(c)
 			}
-			spoil(c)
 		}
-		if w := serve(auth.RequireScope("admin")(ok), header); w.Code != 403 {
-			t.Errorf("the next request has the scope: status %d", w.Code)
+		spoils := func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				for range 3 {
+					c, _ := bearer.FromContext(r.Context())
+					check("FromContext", c, nil)
+				}
+				c, err := auth.Authenticate(r)
+				check("Authenticate behind Handler", c, err)
+				next.ServeHTTP(w, r)
+			})
 		}
+		require := auth.Require(func(_ *http.Request, c *bearer.Claims) error { check("Require", c, nil); return nil })
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", header)
+		for range 4 { // new, seen before, from the cache
+			if w := serve(auth.Handler(spoils(auth.RequireScope("admin")(ok))), header); w.Code != 403 {
+				t.Errorf("a handler gave its request a scope: status %d", w.Code)
+			}
+			if w := serve(require(auth.RequireScope("read")(spoils(require(spoils(ok))))), header); w.Code != 200 {
+				t.Errorf("status %d, want 200", w.Code)
+			}
+			c, err := auth.Authenticate(r)
+			check("Authenticate", c, err)
+			c, err = auth.Verify(t.Context(), header[len("Bearer "):])
+			check("Verify", c, err)
+			if w := serve(auth.RequireScope("admin")(ok), header); w.Code != 403 {
+				t.Errorf("the next request has the scope: status %d", w.Code)
+			}
+		}
+	}
+}
+
+// Nor do goroutines of one request that change theirs at once.
+func TestClaimsOfGoroutines(t *testing.T) {
+	iss, auth := newAuth(t)
+	served := serve(auth.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				c, _ := bearer.FromContext(r.Context())
+				if c.Subject != "user" || !slices.Equal(c.Audience, []string{audience}) {
+					t.Errorf("got %+v, want the claims as they were", c)
+				}
+				c.Subject, c.Audience[0] = "root", "x"
+			})
+		}
+		all.Wait()
+	})), "Bearer "+iss.Token(audience, nil))
+	if served.Code != 200 {
+		t.Errorf("status %d, want 200", served.Code)
 	}
 }
 

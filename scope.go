@@ -235,7 +235,7 @@ func (m *Middleware) Require(check func(*http.Request, *Claims) error) func(http
 		panic("bearer: Require needs a check")
 	}
 	return m.guard(false, "", func(r *http.Request, c *claimsContext) error {
-		err := check(r, &c.own)
+		err := check(r, c.claims(new(Claims)))
 		var e *Error
 		if err == nil || errors.As(err, &e) {
 			return err

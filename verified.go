@@ -31,6 +31,7 @@ type verified struct {
 
 	ends    [numParts]uint32 // where the parts of text end
 	size    uint32           // bytes of memory that text takes
+	values  uint32           // of the audience
 	used    atomic.Uint32    // hits in the cache that no search for a victim has taken off yet, up to mostUsed
 	cnf     confirmation     // judged anew for each request
 	idToken bool             // it looks like an ID token: for a hint in the log
@@ -86,7 +87,7 @@ func (v *verified) write(token string, parts *[numParts][]byte, audience [][]byt
 		b.Write(length[:])
 		b.Write(value)
 	}
-	v.text, v.size = b.String(), uint32(b.Cap())
+	v.text, v.size, v.values = b.String(), uint32(b.Cap()), uint32(len(audience))
 }
 
 // token returns the token, as it came.
@@ -95,16 +96,19 @@ func (v *verified) token() string { return v.text[:v.ends[partToken]] }
 // claim returns a part behind the token.
 func (v *verified) claim(part int) string { return v.text[v.ends[part-1]:v.ends[part]] }
 
-// claims sets c, which is empty, to the claims. Its audience is appended to room, which is
-// empty too.
-func (v *verified) claims(c *Claims, room []string) {
-	issuer, subject, client, id, scope := v.claim(partIssuer), v.claim(partSubject), v.claim(partClient), v.claim(partID), v.claim(partScope)
-	c.Issuer, c.Subject, c.ClientID, c.ID, c.Scope = issuer, subject, client, id, Scope(scope)
+// claims sets room to the claims, with that audience, and returns it.
+func (v *verified) claims(room *Claims, audience []string) *Claims {
+	// On the stack first, where writing pointers does not concern the collector: 10 ns less
+	// of 280 for a token from the cache (BenchmarkHot).
+	var c Claims
+	c.Issuer, c.Subject, c.ClientID, c.ID, c.Scope = v.claim(partIssuer), v.claim(partSubject), v.claim(partClient), v.claim(partID), Scope(v.claim(partScope))
 	if v.ends[partCert] > v.ends[partScope] {
 		c.ACR, c.Bound = v.claim(partACR), Binding{v.claim(partKey), v.claim(partCert)}
 	}
 	c.ExpiresAt, c.IssuedAt, c.NotBefore, c.AuthTime = moment(v.expires), moment(v.issued), moment(v.notBefore), moment(v.login)
-	c.Audience, c.token = v.audience(room), v
+	c.Audience, c.token = audience, v
+	*room = c
+	return room
 }
 
 // audience appends the values of the audience to room.
@@ -119,9 +123,7 @@ func (v *verified) audience(room []string) []string {
 
 // copy returns the claims, for somebody to own.
 func (v *verified) copy() *Claims {
-	c := new(Claims)
-	v.claims(c, nil)
-	return c
+	return v.claims(new(Claims), v.audience(nil))
 }
 
 // payload returns the token's payload. It is decoded anew each time: beside the token, it
