@@ -24,17 +24,13 @@ type claimsContext struct {
 	verified *verified
 	cached   bool         // it was verified before; for Config.Observe
 	taken    atomic.Bool  // audience is somebody's
-	audience [2]string    // room for that of the first claims, which seldom has more values
+	audience [2]string    // room for that of one copy of the claims; seldom is it longer
 	request  http.Request // the copy of the request that has this context
 }
 
 // newClaimsContext returns a context for a request with the token that v is.
 func newClaimsContext(ctx context.Context, by *Middleware, v *verified, cached bool) *claimsContext {
-	c := &claimsContext{Context: ctx, by: by, verified: v, cached: cached}
-	if v.values <= uint32(len(c.audience)) {
-		v.audience(c.audience[:0])
-	}
-	return c
+	return &claimsContext{Context: ctx, by: by, verified: v, cached: cached}
 }
 
 // Value answers for the Middleware that asks, so that Middlewares within each other
@@ -59,10 +55,11 @@ func (c *claimsContext) asked() time.Time {
 
 // claims sets room to claims for somebody to own, and returns it.
 func (c *claimsContext) claims(room *Claims) *Claims {
-	if n := c.verified.values; n <= uint32(len(c.audience)) && !c.taken.Swap(true) {
-		return c.verified.claims(room, c.audience[:n:n])
+	var audience []string
+	if !c.taken.Swap(true) {
+		audience = c.audience[:0]
 	}
-	return c.verified.claims(room, c.verified.audience(nil))
+	return c.verified.claims(room, audience)
 }
 
 // outcome returns what there is to tell of r, but for the Error.
