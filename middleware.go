@@ -335,8 +335,8 @@ func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error)
 	// The clock is a good part of what a token costs that is in the cache, and
 	// the monotonic one alone would be half of it. But it stands still while a
 	// machine is suspended, and tokens expire meanwhile.
-	now := time.Now()
 	v := m.cache.get(text)
+	now := time.Now()
 	if v != nil && v.holds(now) {
 		if v.standing != nil {
 			v.standing.use(now.UnixMicro())
