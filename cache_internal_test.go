@@ -36,6 +36,42 @@ func TestCachePlaces(t *testing.T) {
 	}
 }
 
+// Tokens whose ends are alike do not share a place for that, and which do is another
+// matter in each cache.
+func TestCacheSpreads(t *testing.T) {
+	const chars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	var tokens []string
+	for at := range 16 { // one character differs
+		for _, c := range []byte(chars) {
+			end := []byte("kR3-zQ0aX_b7LmTt")
+			end[at] = c
+			tokens = append(tokens, strings.Repeat("x", 100)+string(end))
+		}
+	}
+	const sets = 64
+	alike := 0
+	var before *[sets]int
+	for range 20 {
+		c := newTokenCache(sets * ways)
+		loads := new([sets]int)
+		for _, token := range tokens {
+			loads[index(c.hash(token), sets)]++
+		}
+		for set, n := range loads {
+			if n > 4*len(tokens)/sets { // 64 where 16 are expected: chance does not make it
+				t.Errorf("%d of %d tokens in set %d of %d", n, len(tokens), set, sets)
+			}
+		}
+		if before != nil && *loads == *before {
+			alike++
+		}
+		before = loads
+	}
+	if alike > 0 {
+		t.Errorf("%d caches put all tokens where the one before did", alike)
+	}
+}
+
 // So many headers and no more are remembered, none that is long, and none beyond the
 // next key set.
 func TestHeaderMemo(t *testing.T) {
