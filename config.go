@@ -145,7 +145,7 @@ type Config struct {
 
 	// Leeway is the tolerated difference between the issuer's clock and this
 	// one. Zero means 60 seconds, a negative value none. More than 10 minutes
-	// are refused.
+	// are refused. For tokens of an issuer that FindIssuer names, its Middleware's counts.
 	Leeway time.Duration
 
 	// Header is the request header with the token, for proxies that put their

@@ -332,10 +332,11 @@ func (m *Middleware) checkRevoked(ctx context.Context, v *verified) error {
 // lookUp returns what the token text is. A token that was verified before, and for
 // which nothing has changed since, is not verified again.
 func (m *Middleware) lookUp(ctx context.Context, text string) (judgement, error) {
+	v := m.cache.get(text)
 	// The clock is a good part of what a token costs that is in the cache, and
 	// the monotonic one alone would be half of it. But it stands still while a
-	// machine is suspended, and tokens expire meanwhile.
-	v := m.cache.get(text)
+	// machine is suspended, and tokens expire meanwhile. It is read after the
+	// cache: before, it takes 5 ns more of 280 (BenchmarkHot).
 	now := time.Now()
 	if v != nil && v.holds(now) {
 		if v.standing != nil {
