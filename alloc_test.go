@@ -99,6 +99,19 @@ func TestAllocations(t *testing.T) {
 	if got := measure(auth.Handler(as), "Bearer "+valid); got > 1 {
 		t.Errorf("the same with As: %v allocations, want 1", got)
 	}
+	// Others get claims that do not depend on the request.
+	checked := auth.Require(func(*http.Request, *bearer.Claims) error { return nil })
+	if got := measure(checked(reads), "Bearer "+valid); got > 2 {
+		t.Errorf("Require, and a handler that reads claims: %v allocations, want 2", got)
+	}
+	inside := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, err := auth.Authenticate(r); err != nil || len(c.Audience) != 1 {
+			t.Errorf("Authenticate = %v, %v", c, err)
+		}
+	})
+	if got := measure(auth.Handler(inside), "Bearer "+valid); got > 2 {
+		t.Errorf("Authenticate behind Handler: %v allocations, want 2", got)
+	}
 	told := 0
 	seen := newMiddleware(t, iss, func(c *bearer.Config) {
 		c.Logger = quiet
@@ -109,7 +122,7 @@ func TestAllocations(t *testing.T) {
 		}
 	})
 	for name, h := range map[string]http.Handler{
-		"Handler":      seen.Handler(nothing),
+		"Handler":      seen.Handler(reads),
 		"RequireScope": seen.RequireScope("read")(nothing),
 	} {
 		before := told

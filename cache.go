@@ -108,7 +108,7 @@ func (t *table) mark(hash uint64) bool {
 }
 
 // hash returns a hash of the end of token, which is its signature's. Who does not know the
-// seed cannot tell which tokens share a place. hash/maphash would take 10 ns more of 280
+// seed, from the runtime's ChaCha8, cannot tell which tokens share a place. hash/maphash would take 10 ns more of 280
 // (BenchmarkHot).
 func (c *tokenCache) hash(token string) uint64 {
 	if len(token) < 16 { // none that is verified

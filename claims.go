@@ -13,8 +13,8 @@ import (
 // are fields; [As] and [Claims.Decode] give the others.
 //
 // Whoever gets them, from [FromContext] or elsewhere, has a copy of their own: what they do
-// to it nobody else sees. [NewContext] hands changed ones on. An Audience that is kept may
-// keep the request in memory, which slices.Clone avoids.
+// to it nobody else sees. [NewContext] hands changed ones on, as they are. An Audience from
+// FromContext that is kept may keep the request in memory, which slices.Clone avoids.
 type Claims struct {
 	Issuer  string // "iss"
 	Subject string // "sub"; empty if the token has none

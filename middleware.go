@@ -59,7 +59,7 @@ func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 		if err := m.checkRevoked(r.Context(), c.verified); err != nil {
 			return m.answer(r.Context(), r, judgement{verified: c.verified, by: c.verified.by, cached: c.cached}, err)
 		}
-		return c.claims(new(Claims)), nil
+		return c.verified.copy(), nil
 	}
 	j, err := m.authenticate(r)
 	return m.answer(r.Context(), r, j, err)
@@ -129,6 +129,9 @@ func (m *Middleware) answer(ctx context.Context, r *http.Request, j judgement, e
 		return nil, o.Err
 	}
 	m.observer.tell(ctx, o)
+	if m.observer.observe != nil {
+		return j.verified.copy(), nil // the others are Observe's
+	}
 	return o.Claims, nil
 }
 

@@ -18,8 +18,8 @@ type Outcome struct {
 	// not for logs.
 	Request *http.Request
 
-	// Claims are nil if the token did not verify. One that did may still be refused: it
-	// was revoked, or whoever sent it has not shown that it is theirs.
+	// Claims are Observe's own, and nil if the token did not verify. One that did may still
+	// be refused: it was revoked, or whoever sent it has not shown that it is theirs.
 	Claims *Claims
 
 	// Err is nil if nothing was refused. It is not to be changed. A request that was
@@ -48,10 +48,11 @@ func (ob *observer) tell(ctx context.Context, o Outcome) {
 	if o.Err != nil {
 		o.Err = o.Err.asReplied()
 	}
+	idToken := o.Err == nil && o.Claims.isIDToken() // Observe may empty them
 	if ob.observe != nil {
 		ob.observe(ctx, o)
 	}
-	if o.Err == nil && !o.Claims.isIDToken() || !ob.log.Enabled(ctx, slog.LevelDebug) {
+	if o.Err == nil && !idToken || !ob.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 12)

@@ -188,7 +188,7 @@ func TestObserveVerify(t *testing.T) {
 	token := iss.Token(audience, nil)
 	for i, cached := range []bool{false, true, true} {
 		c := verified(t, auth, token)
-		if o := a.all[i]; o.Request != nil || o.Claims != c || o.Err != nil || o.Issuer != iss.URL || o.Cached != cached {
+		if o := a.all[i]; o.Request != nil || o.Claims == c || !reflect.DeepEqual(o.Claims, c) || o.Err != nil || o.Issuer != iss.URL || o.Cached != cached {
 			t.Errorf("use %d: told %+v, want cached = %v", i, o, cached)
 		}
 	}

@@ -198,8 +198,6 @@ func checkScopes(method string, scopes []string) {
 func (m *Middleware) requireScope(scopes []string, asked, want string, enough func(have Scope, needed []string) bool) func(http.Handler) http.Handler {
 	needed := slices.Clone(scopes)
 	return m.guard(false, asked, func(_ *http.Request, c *claimsContext) error {
-		// What was verified counts, and not the request's copy of it, which is
-		// the handlers' to change.
 		have := Scope(c.verified.claim(partScope))
 		if enough(have, needed) {
 			return nil
@@ -235,9 +233,12 @@ func (m *Middleware) Require(check func(*http.Request, *Claims) error) func(http
 		panic("bearer: Require needs a check")
 	}
 	return m.guard(false, "", func(r *http.Request, c *claimsContext) error {
-		err := check(r, c.claims(new(Claims)))
+		err := check(r, c.verified.copy())
+		if err == nil {
+			return nil
+		}
 		var e *Error
-		if err == nil || errors.As(err, &e) {
+		if errors.As(err, &e) {
 			return err
 		}
 		return refuse(&cause{reason: "denied", err: err, detail: text(err)})

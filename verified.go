@@ -13,7 +13,7 @@ import (
 )
 
 // A verified token is what verification made of it. It does not change, and serves
-// all requests with the token: each gets claims of its own. It is the cache's entry
+// all requests with the token: who asks gets claims of their own. It is the cache's entry
 // too. All its text is one string, and the claims are parts of that which have no
 // pointers of their own, since the garbage collector's work goes by objects and pointers:
 // for 65,536 tokens 7.5 ms in place of 18, for a million 260 in place of 650
@@ -123,7 +123,11 @@ func (v *verified) audience(room []string) []string {
 
 // copy returns the claims, for somebody to own.
 func (v *verified) copy() *Claims {
-	return v.claims(new(Claims), nil)
+	c := new(struct {
+		Claims
+		audience [2]string // seldom is it longer
+	})
+	return v.claims(&c.Claims, c.audience[:0])
 }
 
 // payload returns the token's payload. It is decoded anew each time: beside the token, it
