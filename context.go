@@ -28,11 +28,6 @@ type claimsContext struct {
 	request  http.Request // the copy of the request that has this context
 }
 
-// newClaimsContext returns a context for a request with the token that v is.
-func newClaimsContext(ctx context.Context, by *Middleware, v *verified, cached bool) *claimsContext {
-	return &claimsContext{Context: ctx, by: by, verified: v, cached: cached}
-}
-
 // Value answers for the Middleware that asks, so that Middlewares within each other
 // each find what they decided themselves, and for FromContext with what the
 // innermost did.

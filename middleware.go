@@ -181,7 +181,7 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	c := newClaimsContext(m.note(r.Context(), j), m, j.verified, j.cached)
+	c := &claimsContext{Context: m.note(r.Context(), j), by: m, verified: j.verified, cached: j.cached}
 	if j.binding != nil {
 		m.bindings.announce(w, r, j.binding)
 	}
@@ -263,7 +263,7 @@ func (m *Middleware) passed(ctx context.Context) (c *claimsContext, shown bool) 
 		shown = !top.anonymous // claims from NewContext in between are the caller's own wish
 	}
 	if !shown {
-		c = newClaimsContext(ctx, m, c.verified, c.cached)
+		c = &claimsContext{Context: ctx, by: m, verified: c.verified, cached: c.cached}
 	}
 	return c, shown
 }
