@@ -64,7 +64,7 @@ func newTokenCache(n int) *tokenCache {
 	if n <= 0 {
 		return nil
 	}
-	return &tokenCache{seed: [3]uint64{rand.Uint64(), rand.Uint64(), rand.Uint64() | 1}, size: n}
+	return &tokenCache{seed: [3]uint64{rand.Uint64(), rand.Uint64(), rand.Uint64()}, size: n}
 }
 
 // capacity returns how many tokens can be kept, about.

@@ -143,10 +143,6 @@ func readConfirmation(v strictjson.Value) (cnf confirmation, key, certificate []
 	return cnf, key, certificate
 }
 
-// isIDToken reports whether the token looks like an ID token. Whoever has a copy of the
-// claims may have emptied it.
-func (c *Claims) isIDToken() bool { return c.token != nil && c.token.idToken }
-
 // scopeHint tells the classic mistake behind a token without scopes.
 func (v *verified) scopeHint() string {
 	if v.claim(partScope) != "" {

@@ -57,9 +57,9 @@ func (c *claimsContext) claims(room *Claims) *Claims {
 	return c.verified.claims(room, audience)
 }
 
-// outcome returns what there is to tell of r, but for the Error.
+// outcome returns what there is to tell of r, but for the claims and the Error.
 func (c *claimsContext) outcome(r *http.Request) Outcome {
-	return Outcome{Request: r, Claims: c.verified.copy(), Issuer: c.verified.by.issuer, Cached: c.cached}
+	return Outcome{Request: r, Issuer: c.verified.by.issuer, Cached: c.cached}
 }
 
 // A plainContext shows claims that no Middleware vouches for, or none, whatever those

@@ -125,14 +125,11 @@ func (m *Middleware) answer(ctx context.Context, r *http.Request, j judgement, e
 	o := j.outcome(r)
 	if err != nil {
 		o.Err = asError(err)
-		m.observer.tell(ctx, o)
+		m.observer.tell(ctx, o, j.verified)
 		return nil, o.Err
 	}
-	m.observer.tell(ctx, o)
-	if m.observer.observe != nil {
-		return j.verified.copy(), nil // the others are Observe's
-	}
-	return o.Claims, nil
+	m.observer.tell(ctx, o, j.verified)
+	return j.verified.copy(), nil
 }
 
 // guard returns a wrapper that makes a handler a guarded one. A nil check refuses no
@@ -168,11 +165,11 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		switch {
 		case !isAnonymous(err):
-			m.refuse(w, j.outcome(r), err)
+			m.refuse(w, j.outcome(r), j.verified, err)
 		case !g.optional:
 			e := asError(err)
 			e.Scope = g.scope
-			m.refuse(w, Outcome{Request: r}, e)
+			m.refuse(w, Outcome{Request: r}, nil, e)
 		default:
 			keepTrailers(r)
 			inner := r.WithContext(&plainContext{Context: r.Context(), anonymous: true})
@@ -189,12 +186,12 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer giveBack(r, inner)
 	if g.check != nil {
 		if err := g.check(inner, c); err != nil {
-			m.refuse(w, c.outcome(inner), err)
+			m.refuse(w, c.outcome(inner), c.verified, err)
 			return
 		}
 	}
 	if m.observer.hears(c.verified) {
-		m.observer.tell(c, c.outcome(inner))
+		m.observer.tell(c, c.outcome(inner), c.verified)
 	}
 	g.next.ServeHTTP(w, inner)
 }
@@ -215,7 +212,7 @@ func (g *guarded) serveAgain(w http.ResponseWriter, r *http.Request, c *claimsCo
 		err = g.check(inner, c)
 	}
 	if err != nil {
-		g.m.refuse(w, c.outcome(inner), err)
+		g.m.refuse(w, c.outcome(inner), c.verified, err)
 		return
 	}
 	g.next.ServeHTTP(w, inner)
@@ -233,12 +230,13 @@ func (m *Middleware) note(ctx context.Context, j judgement) context.Context {
 	return ctx
 }
 
-// refuse tells that the request of o is refused for err, and replies to it.
-func (m *Middleware) refuse(w http.ResponseWriter, o Outcome, err error) {
+// refuse tells that the request of o is refused for err, and replies to it. v is as for
+// observer.tell.
+func (m *Middleware) refuse(w http.ResponseWriter, o Outcome, v *verified, err error) {
 	if o.Err = asError(err); o.Err == nil {
 		o.Err = internalError(err)
 	}
-	m.observer.tell(o.Request.Context(), o)
+	m.observer.tell(o.Request.Context(), o, v)
 	m.WriteError(w, o.Request, o.Err)
 }
 
@@ -276,14 +274,11 @@ type judgement struct {
 	binding  *binding // nil for a bearer token
 }
 
-// outcome returns what there is to tell, without the Error.
+// outcome returns what there is to tell, but for the claims and the Error.
 func (j judgement) outcome(r *http.Request) Outcome {
 	o := Outcome{Request: r, Cached: j.cached}
 	if j.by != nil {
 		o.Issuer = j.by.issuer
-	}
-	if j.verified != nil {
-		o.Claims = j.verified.copy()
 	}
 	return o
 }

@@ -43,16 +43,19 @@ type observer struct {
 // hears reports whether there is anything to tell of an accepted token.
 func (ob *observer) hears(v *verified) bool { return ob.observe != nil || v.idToken }
 
-// tell tells of a verdict, and writes a debug record if it is worth one.
-func (ob *observer) tell(ctx context.Context, o Outcome) {
+// tell tells of a verdict, and writes a debug record if it is worth one. v is the token, of
+// which Observe gets claims of its own, or nil if it did not verify.
+func (ob *observer) tell(ctx context.Context, o Outcome, v *verified) {
 	if o.Err != nil {
 		o.Err = o.Err.asReplied()
 	}
-	idToken := o.Err == nil && o.Claims.isIDToken() // Observe may empty them
 	if ob.observe != nil {
+		if v != nil {
+			o.Claims = v.copy()
+		}
 		ob.observe(ctx, o)
 	}
-	if o.Err == nil && !idToken || !ob.log.Enabled(ctx, slog.LevelDebug) {
+	if o.Err == nil && !v.idToken || !ob.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 12)
@@ -113,7 +116,7 @@ func audienceHint(c *Claims, claim string, want []string) string {
 		}
 	}
 	switch {
-	case c.isIDToken():
+	case c.token.idToken:
 		return "an ID token: the client must send its access token"
 	case len(c.Audience) == 0 && claim == "aud":
 		return "the token has no audience; Config.AudienceClaim names another claim"
