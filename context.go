@@ -50,11 +50,15 @@ func (c *claimsContext) asked() time.Time {
 
 // claims sets room to the claims, for somebody to own, and returns it.
 func (c *claimsContext) claims(room *Claims) *Claims {
+	c.verified.claims(room)
+	// Last: a swap waits for what was written before, which is then on its way for longer. It
+	// saves 5 ns of 280 for a token from the cache (BenchmarkHot).
 	var audience []string
 	if !c.taken.Swap(true) {
 		audience = c.audience[:0]
 	}
-	return c.verified.claims(room, audience)
+	room.Audience = c.verified.audience(audience)
+	return room
 }
 
 // outcome returns what there is to tell of r, but for the claims and the Error.
@@ -142,6 +146,9 @@ func FromContext(ctx context.Context) (*Claims, bool) {
 
 // claimsOf returns the claims of ctx, in room if a Middleware has put them there, or nil.
 func claimsOf(ctx context.Context, room *Claims) *Claims {
+	if c, ok := ctx.(*claimsContext); ok { // mostly; Value takes 5 ns of 280 more (BenchmarkHot)
+		return c.claims(room)
+	}
 	switch c := ctx.Value(claimsKey).(type) {
 	case *claimsContext:
 		return c.claims(room)

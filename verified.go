@@ -95,9 +95,8 @@ func (v *verified) token() string { return v.text[:v.ends[partToken]] }
 // claim returns a part behind the token.
 func (v *verified) claim(part int) string { return v.text[v.ends[part-1]:v.ends[part]] }
 
-// claims sets room to the claims, and returns it. The audience is appended to the one given,
-// which is empty.
-func (v *verified) claims(room *Claims, audience []string) *Claims {
+// claims sets room to the claims, but for the audience.
+func (v *verified) claims(room *Claims) {
 	// On the stack first, where writing pointers does not concern the collector: 10 ns less
 	// of 280 for a token from the cache (BenchmarkHot).
 	var c Claims
@@ -106,9 +105,8 @@ func (v *verified) claims(room *Claims, audience []string) *Claims {
 		c.ACR, c.Bound = v.claim(partACR), Binding{v.claim(partKey), v.claim(partCert)}
 	}
 	c.ExpiresAt, c.IssuedAt, c.NotBefore, c.AuthTime = moment(v.expires), moment(v.issued), moment(v.notBefore), moment(v.login)
-	c.Audience, c.token = v.audience(audience), v
+	c.token = v
 	*room = c
-	return room
 }
 
 // audience appends the values of the audience to room.
@@ -127,7 +125,9 @@ func (v *verified) copy() *Claims {
 		Claims
 		audience [2]string // seldom is it longer
 	})
-	return v.claims(&c.Claims, c.audience[:0])
+	v.claims(&c.Claims)
+	c.Audience = v.audience(c.audience[:0])
+	return &c.Claims
 }
 
 // payload returns the token's payload. It is decoded anew each time: beside the token, it

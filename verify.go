@@ -62,8 +62,7 @@ func (v *verifier) verify(ctx context.Context, t *token, now time.Time) (*verifi
 		set, err = v.await(t, func() (*jwks.Set, error) { return v.keys.current(ctx, now) })
 	}
 	for err == nil {
-		key, listed := v.findKey(set, h, t)
-		if key != nil {
+		if key := findKey(set, h, t); key != nil {
 			if !known {
 				v.headers.put(set, t.Header, h)
 			}
@@ -72,7 +71,7 @@ func (v *verifier) verify(ctx context.Context, t *token, now time.Time) (*verifi
 			}
 			return v.readClaims(t, key, now)
 		}
-		if listed {
+		if set.Lists(h.kid) { // so there is nothing to be had from a newer one
 			return nil, badSignature(set, h)
 		}
 		// No key with this id, or a token without an id that none of the keys
@@ -108,22 +107,20 @@ func (v *verifier) await(t *token, get func() (*jwks.Set, error)) (*jwks.Set, er
 	return set, err
 }
 
-// findKey returns the key of set that t was signed with, or nil. listed means that
-// there is nothing to be had from a newer set: the issuer lists the key id.
-func (v *verifier) findKey(set *jwks.Set, h *header, t *token) (key *jwks.Key, listed bool) {
-	candidates, listed := set.Candidates(h.alg, h.kid)
-	for _, c := range candidates {
+// findKey returns the key of set that t was signed with, or nil.
+func findKey(set *jwks.Set, h *header, t *token) *jwks.Key {
+	for _, c := range set.Candidates(h.alg, h.kid) {
 		if c.Verify(h.method, t.Signed, t.signature) {
-			return c.Key, true
+			return c.Key
 		}
 	}
-	return nil, listed
+	return nil
 }
 
 // badSignature is the refusal of a token whose key is listed and did not sign it.
 func badSignature(set *jwks.Set, h *header) error {
 	c := &cause{reason: "signature", claim: "kid", got: clip.String(h.kid)}
-	if candidates, _ := set.Candidates(h.alg, h.kid); len(candidates) == 0 {
+	if len(set.Candidates(h.alg, h.kid)) == 0 {
 		c.reason, c.detail = "key", "the issuer's key with this id cannot be used with "+h.alg
 	}
 	if h.nonce {

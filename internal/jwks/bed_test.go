@@ -146,13 +146,12 @@ func verify(ctx context.Context, s *jwks.Source, token string) (*jwks.Key, error
 	arrival := s.Arrival(now)
 	set, err := s.Current(ctx, now)
 	for err == nil {
-		found, listed := set.Candidates(method.Alg(), header.Kid)
-		for _, c := range found {
+		for _, c := range set.Candidates(method.Alg(), header.Kid) {
 			if c.Verify(method, parts.Signed, signature) {
 				return c.Key, nil
 			}
 		}
-		if listed {
+		if set.Lists(header.Kid) {
 			return nil, errSignature
 		}
 		set, err = s.AwaitNewer(ctx, set, header.Kid, arrival)

@@ -70,12 +70,12 @@ type Set struct {
 type selector struct{ alg, kid string }
 
 // Candidates returns the keys that may have signed a token with this algorithm
-// and key id: those of that id, or without an id those of the algorithm. listed
-// means that the issuer's document has the key id, if only for a key that cannot
-// be used.
-func (s *Set) Candidates(alg, kid string) (found []Candidate, listed bool) {
-	return s.candidates[selector{alg, kid}], s.listed[kid]
-}
+// and key id: those of that id, or without an id those of the algorithm.
+func (s *Set) Candidates(alg, kid string) []Candidate { return s.candidates[selector{alg, kid}] }
+
+// Lists reports whether the issuer's document has the key id, if only for a key that
+// cannot be used.
+func (s *Set) Lists(kid string) bool { return s.listed[kid] }
 
 // readSet reads a JWK set (RFC 7517, section 5) for a verifier that accepts the
 // given algorithms. Keys that cannot be used are skipped one by one, even if none

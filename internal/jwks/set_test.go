@@ -276,13 +276,14 @@ func TestAcceptedAlgorithms(t *testing.T) {
 			t.Fatal(err)
 		}
 		for alg, want := range map[string]int{"ES256": 1, "PS256": 1, "RS256": 0, "PS512": 0} {
-			if found, _ := set.Candidates(alg, ""); len(found) != want {
+			if found := set.Candidates(alg, ""); len(found) != want {
 				t.Errorf("%s: %d keys, want %d", alg, len(found), want)
 			}
 		}
 		b.source = b.open(func(c *jwks.Config) { c.Algorithms = []string{"PS384"} })
-		if found, listed := mustCurrent(t, b.source).Candidates("ES256", b.iss.KeyID()); len(found) != 0 || !listed {
-			t.Errorf("a key without an accepted algorithm: %d candidates, listed: %v", len(found), listed)
+		set = mustCurrent(t, b.source)
+		if found := set.Candidates("ES256", b.iss.KeyID()); len(found) != 0 || !set.Lists(b.iss.KeyID()) {
+			t.Errorf("a key without an accepted algorithm: %d candidates, listed: %v", len(found), set.Lists(b.iss.KeyID()))
 		}
 		synctest.Wait()
 		if !strings.Contains(b.log.String(), "serves no accepted algorithm") {
@@ -379,12 +380,12 @@ func TestSkippedKeyIsListed(t *testing.T) {
 	var k jwk
 	json.Unmarshal(published(t, b.iss)[0], &k)
 	b.iss.SetKeys(marshal(map[string]any{"keys": []any{k, jwk{"kid": "skipped", "kty": "odd"}}}))
-	found, listed := mustCurrent(t, b.source).Candidates("ES256", "skipped")
-	if len(found) != 0 || !listed {
-		t.Errorf("%d candidates, listed: %v, want none, but listed", len(found), listed)
+	set := mustCurrent(t, b.source)
+	if found := set.Candidates("ES256", "skipped"); len(found) != 0 || !set.Lists("skipped") {
+		t.Errorf("%d candidates, listed: %v, want none, but listed", len(found), set.Lists("skipped"))
 	}
-	if found, listed := mustCurrent(t, b.source).Candidates("ES256", "nobody's"); len(found) != 0 || listed {
-		t.Errorf("an unknown id: %d candidates, listed: %v", len(found), listed)
+	if found := set.Candidates("ES256", "nobody's"); len(found) != 0 || set.Lists("nobody's") {
+		t.Errorf("an unknown id: %d candidates, listed: %v", len(found), set.Lists("nobody's"))
 	}
 }
 
