@@ -142,7 +142,7 @@ func (c *tokenCache) get(token string) *verified {
 		return nil
 	}
 	hash := c.hash(token)
-	if v := t.set(hash).find(hash, token); v != nil {
+	if _, v := t.set(hash).find(hash, token); v != nil {
 		if n := v.used.Load(); n < mostUsed { // seldom written, so that cores can share it
 			v.used.Store(n + 1)
 		}
@@ -151,18 +151,18 @@ func (c *tokenCache) get(token string) *verified {
 	return nil
 }
 
-// find returns the entry of token, or nil.
-func (set *places) find(hash uint64, token string) *verified {
+// find returns the entry of token, and its place, or nil.
+func (set *places) find(hash uint64, token string) (int, *verified) {
 	for i := range set.hashes {
 		if set.hashes[i].Load() != uint32(hash) {
 			continue
 		}
 		// The whole token is compared: its end alone identifies nothing.
 		if v := set.entries[i].Load(); v != nil && v.token() == token {
-			return v
+			return i, v
 		}
 	}
-	return nil
+	return 0, nil
 }
 
 // put keeps a token that was verified now, if there is room or it has been here
@@ -188,19 +188,15 @@ func (c *tokenCache) put(token string, v *verified, now time.Time) {
 // room returns the place for a token that drives out none: the one it has, or else
 // one that is free. It returns -1 if there is none.
 func (set *places) room(hash uint64, token string, now time.Time) int {
-	free, at := -1, now.Unix()
-	for i := range set.hashes {
-		if set.hashes[i].Load() == uint32(hash) {
-			if v := set.entries[i].Load(); v != nil && v.token() == token {
-				return i
-			}
-		}
-		// The first one, where find is soonest.
-		if free < 0 && int64(set.expired[i].Load()) < at {
-			free = i
+	if i, v := set.find(hash, token); v != nil {
+		return i
+	}
+	for i, at := 0, now.Unix(); i < ways; i++ { // the first one, where find is soonest
+		if int64(set.expired[i].Load()) < at {
+			return i
 		}
 	}
-	return free
+	return -1
 }
 
 // victim returns the place of an entry to be driven out: one whose key was withdrawn,
