@@ -151,7 +151,7 @@ func (c *tokenCache) get(token string) *verified {
 	return nil
 }
 
-// find returns the entry of token, and its place, or nil.
+// find returns the place of token, and its entry, or nil if it has none.
 func (set *places) find(hash uint64, token string) (int, *verified) {
 	for i := range set.hashes {
 		if set.hashes[i].Load() != uint32(hash) {

@@ -14,6 +14,7 @@ import (
 // of one set stand in different places of it.
 func TestCachePlaces(t *testing.T) {
 	c := newTokenCache(ways)
+	var all []*verified
 	for n := 1; n <= ways; n++ {
 		token := fmt.Sprint("token ", n)
 		v := &verified{until: math.MaxInt64, key: new(jwks.Key)}
@@ -27,8 +28,14 @@ func TestCachePlaces(t *testing.T) {
 				taken++
 			}
 		}
-		if taken != n || c.get(token) != v {
+		if taken != n {
 			t.Fatalf("%d tokens take %d places", n, taken)
+		}
+		all = append(all, v)
+		for _, v := range all {
+			if c.get(v.token()) != v {
+				t.Fatalf("%q is lost after %d tokens", v.token(), n)
+			}
 		}
 	}
 	if sets := len(c.made().sets); sets != 1 {
