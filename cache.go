@@ -191,7 +191,8 @@ func (set *places) room(hash uint64, token string, now time.Time) int {
 	if i, v := set.find(hash, token); v != nil {
 		return i
 	}
-	for i, at := 0, now.Unix(); i < ways; i++ { // the first one, where find is soonest
+	at := now.Unix()
+	for i := range set.expired { // the first one, where find is soonest
 		if int64(set.expired[i].Load()) < at {
 			return i
 		}

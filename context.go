@@ -146,7 +146,7 @@ func FromContext(ctx context.Context) (*Claims, bool) {
 
 // claimsOf returns the claims of ctx, in room if a Middleware has put them there, or nil.
 func claimsOf(ctx context.Context, room *Claims) *Claims {
-	if c, ok := ctx.(*claimsContext); ok { // mostly; Value takes 5 ns of 280 more (BenchmarkHot)
+	if c, ok := ctx.(*claimsContext); ok { // mostly; without this 10 ns of 280 more (BenchmarkHot)
 		return c.claims(room)
 	}
 	switch c := ctx.Value(claimsKey).(type) {
